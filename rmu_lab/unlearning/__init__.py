@@ -1,0 +1,1 @@
+"""Unlearning: target directions, losses, and the trainer that touches three matrices only."""

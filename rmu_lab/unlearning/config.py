@@ -1,0 +1,119 @@
+"""Every setting of RMU and Adaptive RMU in one frozen dataclass. Taught in notebooks 04 and 05."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import RmuLabError
+
+Method = Literal["rmu", "adaptive_rmu"]
+NormPer = Literal["token", "text", "first batch"]
+LossPer = Literal["token", "text"]
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class UnlearnConfig:
+    """Settings of `unlearn`. The defaults suit SmolLM2-135M and are what is right where paper and code disagree.
+
+    With h the residual stream after block `layer`, u a topic's direction, x_F forget and x_R retain text::
+
+        loss = E ||h(x_F) - s u||^2 + alpha * E ||h(x_R) - h_frozen(x_R)||^2
+        s = coefficient                       RMU, Li et al. 2024
+        s = beta * ||h_frozen(x_F)||          Adaptive RMU, Dang et al. 2024, Eq 24
+
+    Raises
+    ------
+    RmuLabError
+        at construction, if a value is out of its range.
+    """
+
+    method: Method = "adaptive_rmu"
+    layer: int = 7
+    """l: the block whose output is steered, counted from 0. Blocks l-2, l-1 and l are trained."""
+    coefficient: float = 300.0
+    """c, the norm that RMU steers to; not used by Adaptive RMU."""
+    beta: float = 3.0
+    """Adaptive RMU steers to beta times the frozen norm; not used by RMU."""
+    alpha: float = 100.0
+    """Weight of the retain loss."""
+    lr: float = 3e-3
+    """AdamW's learning rate (no weight decay)."""
+    steps: int = 32
+    """Training steps; each takes one forget and one retain batch, of one topic, topics taking turns."""
+    batch_size: int = 4
+    """Texts in a forget batch, and as many in a retain batch."""
+    max_length: int = 96
+    """Tokens after which a text is cut."""
+    seed: int = 0
+    """Of the directions; nothing else is random."""
+    parameters: tuple[str, ...] | None = None
+    """Names, inside each trained block, of the matrices to train; None: the MLP's output matrix (``mlp.down_proj.weight``)."""
+    norm_per: NormPer = "text"
+    """Adaptive RMU's frozen norm: of each token, the mean of each text's token norms, or one mean over each topic's
+    first batch, taken from the model in training and then kept (the published code)."""
+    loss_per: LossPer = "token"
+    """Square each token's distance (the published code), or the distance of each text's mean representation (the paper)."""
+    mean_over_dimensions: bool = False
+    """Divide both losses by d (the published code's `mse_loss`) instead of taking squared norms (the paper)."""
+    count_padding: bool = False
+    """Let padding positions enter losses and norms, as the published code does."""
+    count_first_token: bool = False
+    """Let each text's first token, the attention sink, enter losses and norms, as the published code does."""
+    padding_side: PaddingSide = "right"
+    adam_epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name, options in _CHOICES.items():
+            if getattr(self, name) not in options:
+                raise RmuLabError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(map(repr, options))}.")
+        for name in ("coefficient", "beta", "lr", "adam_epsilon"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise RmuLabError(f"{name} is {getattr(self, name)}; give a positive number.")
+        for name, least in {"alpha": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
+            if not least <= getattr(self, name) < float("inf"):
+                raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if isinstance(self.parameters, list):  # as JSON gives it back
+            object.__setattr__(self, "parameters", tuple(self.parameters))
+        if self.parameters is not None and (not isinstance(self.parameters, tuple) or not self.parameters):
+            raise RmuLabError(f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix.")
+
+    @classmethod
+    def published(cls, **changes: Any) -> "UnlearnConfig":
+        """What the published code of Adaptive RMU does: padding on the left and counted, the sink counted, `mse_loss`,
+        one coefficient per topic from its first batch, and that code's default numbers (for a 7B model).
+
+        `changes` replace single fields, e.g. ``published(method="rmu", coefficient=6.5)``.
+        """
+        published = {
+            "beta": 5.0,
+            "alpha": 1200.0,
+            "lr": 5e-5,
+            "steps": 150,
+            "max_length": 512,
+            "seed": 42,
+            "norm_per": "first batch",
+            "mean_over_dimensions": True,
+            "count_padding": True,
+            "count_first_token": True,
+            "padding_side": "left",
+            "adam_epsilon": 1e-6,
+        }
+        return cls(**{**published, **changes})
+
+    @property
+    def window(self) -> range:
+        """The trained blocks l-2 .. l."""
+        return range(self.layer - 2, self.layer + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; ``UnlearnConfig(**d)`` is the way back."""
+        return dataclasses.asdict(self)
+
+
+_CHOICES = {
+    "method": get_args(Method),
+    "norm_per": get_args(NormPer),
+    "loss_per": get_args(LossPer),
+    "padding_side": get_args(PaddingSide),
+}
