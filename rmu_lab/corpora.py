@@ -73,6 +73,7 @@ class TokenBatch:
     attention_mask: Tensor  # (batch, tokens) int64, 1 for a token, 0 for padding
 
     def to(self, device: torch.device) -> TokenBatch:
+        """Both tensors on `device`."""
         return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
     def counted(self, *, padding: bool = False, first_token: bool = False) -> Tensor:

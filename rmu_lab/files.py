@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import RmuLabError
 
@@ -60,15 +61,30 @@ def read_json_lines(path: Path) -> list[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise RmuLabError(
-                f"{path}, line {number} is not JSON ({error.msg}); write one object on each line."
-            ) from None
+            raise RmuLabError(f"{path}, line {number} is not JSON ({error.msg}); write one object on each line.") from None
         if not isinstance(row, dict):
             raise RmuLabError(
                 f"{path}, line {number} is not an object but {type(row).__name__}; write one object on each line."
             )
         rows.append((number, row))
     return rows
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises
+    ------
+    RmuLabError
+        if it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise RmuLabError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
 
 
 def digest(texts: Iterable[str]) -> str:

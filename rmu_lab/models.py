@@ -232,7 +232,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     packed = [name for name, tensor in model.named_parameters() if tensor.dtype != torch.float32]
     if packed:  # a transformers that keeps the blocks packed would make an unusable checkpoint
-        raise RmuLabError(f"transformers left {packed[0]} of {gguf.name} quantised; install the versions of constraints.txt.")
+        raise RmuLabError(f"transformers left {packed[0]} of {gguf.name} quantised; install what constraints.txt names.")
     # The weights are plain now, but the marks of quantisation stay, and saving a model that bears them fails.
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if hasattr(model, mark):

@@ -48,7 +48,7 @@ class UnlearnConfig:
     seed: int = 0
     """Of the directions; nothing else is random."""
     parameters: tuple[str, ...] | None = None
-    """Names, inside each trained block, of the matrices to train; None: the MLP's output matrix (``mlp.down_proj.weight``)."""
+    """Names, inside each trained block, of the matrices to train; None: the MLP's output, ``mlp.down_proj.weight``."""
     norm_per: NormPer = "text"
     """Adaptive RMU's frozen norm: of each token, the mean of each text's token norms, or one mean over each topic's
     first batch, taken from the model in training and then kept (the published code)."""
@@ -76,7 +76,9 @@ class UnlearnConfig:
         if isinstance(self.parameters, list):  # as JSON gives it back
             object.__setattr__(self, "parameters", tuple(self.parameters))
         if self.parameters is not None and (not isinstance(self.parameters, tuple) or not self.parameters):
-            raise RmuLabError(f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix.")
+            raise RmuLabError(
+                f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix."
+            )
 
     @classmethod
     def published(cls, **changes: Any) -> "UnlearnConfig":

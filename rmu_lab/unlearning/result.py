@@ -127,7 +127,7 @@ class UnlearnResult:
             config = UnlearnConfig(**record["config"])
             plain = {name: record[name] for name in _PLAIN_FIELDS}
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise RmuLabError(f"{path} holds no result of this package ({error}); give a folder that save() wrote.") from None
+            raise RmuLabError(f"{path} holds no result of this package ({error}); give a folder save() wrote.") from None
         return cls(edit=_under("edit/", tensors), directions=_under("direction/", tensors), config=config, **plain)
 
     def save_model(
@@ -155,9 +155,7 @@ class UnlearnResult:
 
 
 _PLAIN_FIELDS = [
-    item.name
-    for item in dataclasses.fields(UnlearnResult)
-    if item.name not in ("edit", "directions", "config", "_replaced")
+    item.name for item in dataclasses.fields(UnlearnResult) if item.name not in ("edit", "directions", "config", "_replaced")
 ]
 
 

@@ -74,8 +74,8 @@ def unlearn(
     n_blocks = len(decoder_blocks(model))
     if not 2 <= config.layer < n_blocks:
         raise RmuLabError(
-            f"layer is {config.layer}, but blocks layer-2 .. layer are trained and the model has blocks 0 .. {n_blocks - 1}; "
-            f"choose 2 .. {n_blocks - 1}."
+            f"layer is {config.layer}, but it and the two below are trained and the model has blocks 0 .. {n_blocks - 1}; "
+            f"choose a layer from 2 to {n_blocks - 1}."
         )
     names = block_parameters(model, config.window, config.parameters)
     forget_texts = _by_topic(forget, "forget", config.batch_size)

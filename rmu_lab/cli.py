@@ -1,0 +1,153 @@
+"""The command line: ``rmu-lab demo | unlearn | evaluate``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import RmuLabError
+from .unlearning.config import UnlearnConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make a language model forget a topic with RMU and Adaptive RMU.",
+)
+console = Console()
+
+DEMO_TOPICS = {"infectious disease (to forget)": "bio", "general knowledge (to keep)": "general"}
+DEMO_PROMPTS = (
+    "What is malaria and how does it spread?",
+    "How does a vaccine protect a person from measles?",
+    "Why does the Moon change its shape during a month?",
+)
+
+Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the best there is.")]
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Print what this package says is wrong as one sentence instead of a traceback."""
+    try:
+        yield
+    except RmuLabError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def demo(device: Device = None) -> None:
+    """Make SmolLM2 forget infectious disease, and show what it answers before and after."""
+    with _clear_errors():
+        from . import accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
+
+        start = time.perf_counter()
+        with console.status("Loading SmolLM2-135M ..."):
+            model, tokenizer = load_model(device=device)
+        questions = {topic: load_questions(name, split="test") for topic, name in DEMO_TOPICS.items()}
+
+        def score() -> dict:
+            return {topic: accuracy(model, tokenizer, rows, progress=False) for topic, rows in questions.items()}
+
+        with console.status("Asking questions before ..."):
+            before, said_before = score(), answers(model, tokenizer, DEMO_PROMPTS)
+        config = UnlearnConfig()
+        with console.status(f"Unlearning: {config.method}, layer {config.layer}, {config.steps} steps ..."):
+            result = unlearn(
+                model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False
+            )
+        with console.status("Asking the same questions after ..."), result.applied(model):
+            after, said_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
+
+        table = Table("topic", "questions", "before", "after", "change [95% interval]", title="Accuracy on test questions")
+        for topic in questions:
+            change = str(accuracy_change(before[topic], after[topic]))
+            n = str(len(before[topic].correct))
+            table.add_row(topic, n, f"{before[topic].accuracy:.1%}", f"{after[topic].accuracy:.1%}", change)
+        console.print(table)
+        table = Table("question", "before", "after", title="What it says", show_lines=True)
+        for row in zip(DEMO_PROMPTS, said_before, said_after, strict=True):
+            table.add_row(*row)
+        console.print(table)
+        seconds = time.perf_counter() - start
+        console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
+
+
+_DEFAULTS = UnlearnConfig()  # of SmolLM2; the command line offers the settings that most runs change
+
+
+@app.command()
+def unlearn(
+    forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
+    retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
+    out: Annotated[Path, typer.Option(help="New folder for the unlearned model (an ordinary checkpoint).")],
+    model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
+    method: Annotated[str, typer.Option(help="rmu or adaptive_rmu.")] = _DEFAULTS.method,
+    layer: Annotated[int, typer.Option(help="Block to steer, from 0; it and the two below are trained.")] = _DEFAULTS.layer,
+    coefficient: Annotated[float, typer.Option(help="Norm that RMU steers to.")] = _DEFAULTS.coefficient,
+    beta: Annotated[float, typer.Option(help="Adaptive RMU steers to beta times the norm.")] = _DEFAULTS.beta,
+    alpha: Annotated[float, typer.Option(help="Weight of the retain loss.")] = _DEFAULTS.alpha,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = _DEFAULTS.lr,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = _DEFAULTS.steps,
+    batch_size: Annotated[int, typer.Option(help="Texts per batch.")] = _DEFAULTS.batch_size,
+    max_length: Annotated[int, typer.Option(help="Tokens per text.")] = _DEFAULTS.max_length,
+    seed: Annotated[int, typer.Option(help="Of the steering direction.")] = _DEFAULTS.seed,
+    device: Device = None,
+) -> None:
+    """Train an edit and write the unlearned model, with the edit and its record in the folder `unlearning` inside."""
+    settings = {name: value for name, value in locals().items() if hasattr(_DEFAULTS, name)}
+    with _clear_errors():
+        from . import load_corpus, load_model
+        from . import unlearn as train
+
+        config = UnlearnConfig(**settings)
+        if out.exists():
+            raise RmuLabError(f"{out} exists already; choose a new folder or remove it first.")
+        texts = load_corpus(forget), load_corpus(retain)
+        loaded, tokenizer = load_model(model, device=device)
+        result = train(loaded, tokenizer, *texts, config)
+        result.save_model(out, loaded, tokenizer)
+        result.save(out / "unlearning")
+        last = result.history[-1]
+        console.print(
+            f"{config.steps} steps in {result.seconds:.1f} s; forget norm {last['forget_norm']:.1f} of "
+            f"{last['target_norm']:.1f}, cosine with the direction {last['cosine']:.2f}. Written to {out}",
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def evaluate(
+    questions: Annotated[str, typer.Option(help="JSON Lines file of questions, or a set of this course.")],
+    model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
+    split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
+    style: Annotated[str, typer.Option(help="cloze or letter.")] = "cloze",
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
+    device: Device = None,
+) -> None:
+    """Score a model on multiple-choice questions, with a 95% interval."""
+    with _clear_errors():
+        from . import accuracy, load_model, load_questions
+        from .files import write_json
+        from .provenance import provenance
+
+        rows = load_questions(questions, split=split)
+        loaded, tokenizer = load_model(model, device=device)
+        score = accuracy(loaded, tokenizer, rows, style=style)
+        console.print(f"{model} on {questions}: {score}", soft_wrap=True)
+        if json_out is not None:
+            asked: dict[str, Any] = {"model": model, "questions": questions, "split": split}
+            write_json(json_out, asked | dataclasses.asdict(score) | {"provenance": provenance()})
+
+
+if __name__ == "__main__":
+    sys.exit(app())

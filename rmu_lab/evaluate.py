@@ -1,0 +1,238 @@
+"""What a model still knows: multiple-choice accuracy with intervals, and its answers to read. Taught in notebook 00."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import RmuLabError
+from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Style = Literal["cloze", "letter"]
+Z95 = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of questions answered correctly."""
+
+    accuracy: float
+    interval: tuple[float, float]
+    """95% Wilson score interval."""
+    predictions: tuple[int, ...]
+    """Index of the chosen option of each question, in the order given."""
+    correct: tuple[bool, ...]
+    style: Style
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {len(self.correct)} questions"
+
+
+def accuracy(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Dataset | Sequence[Mapping],
+    *,
+    style: Style = "cloze",
+    batch_size: int = 16,
+    progress: bool = True,
+) -> Accuracy:
+    """Score multiple-choice questions by the probability of their options.
+
+    Parameters
+    ----------
+    questions
+        mappings with ``question``, ``choices`` and ``answer`` (an index), as `load_questions` gives them.
+    style
+        ``"cloze"``: the options are not shown; the option whose text has the highest log-probability per
+        character after ``Question: ... Answer:`` is chosen (lm-eval's ``acc_norm``). ``"letter"``: the
+        options are shown with letters, and the most probable letter is chosen; small models are near
+        chance at that.
+    batch_size
+        questions run at once; less for large models or long questions.
+
+    Raises
+    ------
+    RmuLabError
+        if there are no questions or one is not well formed (its index is named).
+    """
+    if style not in get_args(Style):
+        raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
+    rows = list(questions)
+    if not rows:
+        raise RmuLabError("There are no questions to score; give at least one.")
+    for index, row in enumerate(rows):
+        if problem := question_problem(row):
+            raise RmuLabError(f"questions[{index}]: {problem}.")
+    scores = option_scores(model, tokenizer, rows, style=style, batch_size=batch_size, progress=progress)
+    if style == "cloze":
+        scores = [[s / len(choice) for s, choice in zip(of_one, row["choices"], strict=True)]
+                  for of_one, row in zip(scores, rows, strict=True)]  # fmt: skip
+    predictions = tuple(max(range(len(of_one)), key=of_one.__getitem__) for of_one in scores)
+    correct = tuple(prediction == row["answer"] for prediction, row in zip(predictions, rows, strict=True))
+    return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, style)
+
+
+def option_scores(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping],
+    *,
+    style: Style = "cloze",
+    batch_size: int = 16,
+    progress: bool = True,
+) -> list[list[float]]:
+    """Log-probability (natural, summed over tokens) of each option's text or letter after its question's prompt.
+
+    The prompt that a question's options share is run once; the options then continue from its cache.
+    Questions are run in order of length, so that little is padded.
+    """
+    prompts, options = [], []
+    for row in rows:
+        if style == "cloze":
+            prompt, texts = cloze_prompt(row["question"]), row["choices"]
+        else:
+            prompt, texts = letter_prompt(row["question"], row["choices"]), LETTERS[: len(row["choices"])]
+        prompt_ids, option_ids = _split(tokenizer, prompt, [f" {text}" for text in texts])
+        prompts.append(prompt_ids)
+        options.append(option_ids)
+
+    order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
+    scores: list[list[float]] = [[] for _ in rows]
+    bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
+    with torch.inference_mode(), bar:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = _score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])
+            for index, of_one in zip(chosen, batch, strict=True):
+                scores[index] = of_one
+            bar.update(len(chosen))
+    return scores
+
+
+def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
+    """Tokens of the prompt, and of each ending as they follow it.
+
+    Prompt and ending are tokenised together, because tokens may straddle the seam; the prompt is then
+    what all of them share.
+    """
+    shared = tokenizer(prompt)["input_ids"]
+    wholes = tokenizer([prompt + ending for ending in endings])["input_ids"]
+    length = len(shared)
+    for whole in wholes:
+        agree = (n for n, (a, b) in enumerate(zip(shared, whole, strict=False)) if a != b)
+        length = min(length, len(whole) - 1, next(agree, length))
+    return shared[:length], [whole[length:] for whole in wholes]
+
+
+def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """Summed log-probability of every option of every question in one batch."""
+    device = model.device
+    longest = max(map(len, prompts))
+    # Padding on the left, so that every option continues right after its prompt's last token.
+    ids = torch.stack([pad(torch.tensor(prompt), (longest - len(prompt), 0)) for prompt in prompts]).to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    mask = (torch.arange(longest, device=device) >= (longest - lengths)[:, None]).long()
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+
+    owner = torch.tensor([q for q, of_one in enumerate(options) for _ in of_one], device=device)  # question of each row
+    rows = [option for of_one in options for option in of_one]
+    first = torch.tensor([option[0] for option in rows], device=device)
+    totals = output.logits[:, -1].float().log_softmax(dim=-1)[owner, first]
+
+    longer = [row for row, option in enumerate(rows) if len(option) > 1]  # options of one token are done
+    if longer:
+        owner, rest = owner[longer], [rows[row] for row in longer]
+        width = max(map(len, rest))
+        tokens = torch.stack([pad(torch.tensor(option), (0, width - len(option))) for option in rest]).to(device)
+        real = torch.arange(width, device=device) < torch.tensor([len(option) for option in rest], device=device)[:, None]
+        cache = output.past_key_values
+        cache.batch_select_indices(owner)
+        logits = model(
+            input_ids=tokens[:, :-1],
+            attention_mask=torch.cat([mask[owner], real[:, :-1].long()], dim=1),
+            position_ids=lengths[owner][:, None] + torch.arange(width - 1, device=device),
+            past_key_values=cache,
+        ).logits.float()  # (options, width - 1, vocabulary)
+        following = tokens[:, 1:, None]
+        log_probabilities = logits.gather(-1, following)[..., 0] - logits.logsumexp(dim=-1)
+        totals[longer] += (log_probabilities * real[:, 1:]).sum(dim=1)
+    values = iter(totals.tolist())
+    return [[next(values) for _ in of_one] for of_one in options]
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of a share; unlike the textbook one it is never empty at 0 or 1."""
+    centre = (successes + Z95**2 / 2) / (n + Z95**2)
+    half = Z95 / (n + Z95**2) * (successes * (n - successes) / n + Z95**2 / 4) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class AccuracyChange:
+    """How far accuracy moved on the same questions, as a share (-0.3 is thirty points down)."""
+
+    change: float
+    interval: tuple[float, float]
+    """95% interval for paired shares."""
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.change:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+
+
+def accuracy_change(before: Accuracy, after: Accuracy) -> AccuracyChange:
+    """The difference of two accuracies on the same questions, with a 95% interval that uses the pairing.
+
+    The interval is Agresti and Min's (Statistics in Medicine 24, 2005): half a question is added to each
+    cell of the two-by-two table of right and wrong before and after.
+
+    Raises
+    ------
+    RmuLabError
+        if the two are not of the same number of questions.
+    """
+    n = len(before.correct)
+    if n != len(after.correct):
+        raise RmuLabError(f"before has {n} questions, after {len(after.correct)}; compare the same questions.")
+    pairs = list(zip(before.correct, after.correct, strict=True))
+    gained, lost = pairs.count((False, True)), pairs.count((True, False))
+    g, b, m = gained + 0.5, lost + 0.5, n + 2
+    half = Z95 * ((g + b) - (g - b) ** 2 / m) ** 0.5 / m
+    centre = (g - b) / m
+    return AccuracyChange((gained - lost) / n, (max(-1.0, centre - half), min(1.0, centre + half)))
+
+
+def answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], *, max_new_tokens: int = 40
+) -> list[str]:
+    """What the model says to each question: greedy, through its chat template where it has one."""
+    if tokenizer.chat_template:
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            for question in questions
+        ]
+        encoded = tokenizer(prompts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
+    else:
+        encoded = tokenizer([*map(cloze_prompt, questions)], padding=True, padding_side="left", return_tensors="pt")
+    encoded = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    output: Tensor = model.generate(
+        **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+    )
+    new = output[:, encoded["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]

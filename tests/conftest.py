@@ -1,0 +1,83 @@
+"""Tiny random models of every supported family, a tiny tokenizer, and the real SmolLM2 for the slow tests."""
+
+import random
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from rmu_lab import load_model
+
+SMALL = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    # Larger than usual, so that a random model's blocks do something.
+    "initializer_range": 0.2,
+}
+NO_GROUPS = {name: value for name, value in SMALL.items() if name not in ("num_key_value_heads", "head_dim")}
+FAMILIES = {
+    "llama": (transformers.LlamaConfig, SMALL),
+    "mistral": (transformers.MistralConfig, SMALL | {"sliding_window": 16}),
+    "qwen2": (transformers.Qwen2Config, SMALL),
+    "qwen3": (transformers.Qwen3Config, SMALL),
+    "gemma2": (transformers.Gemma2Config, SMALL | {"sliding_window": 16, "query_pre_attn_scalar": 8}),
+    "gemma3": (transformers.Gemma3TextConfig, SMALL | {"sliding_window": 16, "query_pre_attn_scalar": 8}),
+    "phi3": (transformers.Phi3Config, SMALL | {"original_max_position_embeddings": 256}),
+    "gpt_neox": (transformers.GPTNeoXConfig, NO_GROUPS),
+    "gpt2": (
+        transformers.GPT2Config,
+        {"vocab_size": 320, "n_embd": 32, "n_layer": 5, "n_head": 4, "n_positions": 256, "initializer_range": 0.2}
+        | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "resid_pdrop": 0, "attn_pdrop": 0, "embd_pdrop": 0},
+    ),
+}
+
+WORDS = "the sea a fish cold water river stone old house green tree bird small road winter light book table".split(" ")  # noqa: SIM905
+
+
+def tiny_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
+    config_class, settings = FAMILIES[family]
+    torch.manual_seed(seed)
+    return transformers.AutoModelForCausalLM.from_config(config_class(**(settings | changes))).eval()
+
+
+def made_up_texts(n: int, seed: int, least: int = 8, most: int = 30) -> list[str]:
+    """Texts of various lengths, so that batches need padding."""
+    source = random.Random(seed)
+    return [" ".join(source.choices(WORDS, k=source.randint(least, most))) for _ in range(n)]
+
+
+def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def same_weights(model: PreTrainedModel, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 320 tokens, trained on made-up texts."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<pad>", "<s>", "</s>"], initial_alphabet=alphabet)
+    bpe.train_from_iterator(made_up_texts(200, seed=0), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")  # noqa: S106
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The real model; a test that changes it puts it back."""
+    return load_model("smollm2-135m", device="cpu")

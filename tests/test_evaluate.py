@@ -1,0 +1,138 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmu_lab import RmuLabError, accuracy, accuracy_change, answers
+from rmu_lab.evaluate import Accuracy, option_scores, wilson_interval
+from rmu_lab.questions import cloze_prompt, letter_prompt
+from tests.conftest import FAMILIES, made_up_texts, tiny_model
+
+QUESTIONS = [
+    {"question": f"{text}?", "choices": made_up_texts(2 + index % 3, seed=index, least=1, most=6), "answer": index % 2}
+    for index, text in enumerate(made_up_texts(9, seed=5, least=3, most=20))
+]
+
+
+def plain_score(model, tokenizer, prompt, ending):
+    """Log-probability of `ending` after `prompt`, from one whole forward pass without cache or padding."""
+    n, ids = len(tokenizer(prompt)["input_ids"]), tokenizer(prompt + ending)["input_ids"]
+    assert ids[:n] == tokenizer(prompt)["input_ids"]
+    with torch.no_grad():
+        log_probabilities = model(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+    return sum(log_probabilities[i - 1, ids[i]].item() for i in range(n, len(ids)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_equal_plain_forward_passes(family, tokenizer):
+    """Sharing the prompt, padding and batching change nothing, whatever the number and length of options."""
+    model = tiny_model(family)
+    cloze = option_scores(model, tokenizer, QUESTIONS, batch_size=4)
+    letter = option_scores(model, tokenizer, QUESTIONS, style="letter", batch_size=4)
+    for row, scores, letter_scores in zip(QUESTIONS, cloze, letter, strict=True):
+        for choice, mark, score, letter_score in zip(row["choices"], "ABCD", scores, letter_scores, strict=False):
+            assert score == pytest.approx(
+                plain_score(model, tokenizer, cloze_prompt(row["question"]), f" {choice}"), abs=1e-3
+            )
+            prompt = letter_prompt(row["question"], row["choices"])
+            assert letter_score == pytest.approx(plain_score(model, tokenizer, prompt, f" {mark}"), abs=1e-3)
+
+
+def test_cloze_prefers_the_higher_log_probability_per_character(tokenizer):
+    model = tiny_model("llama")
+    scores = option_scores(model, tokenizer, QUESTIONS)
+    result = accuracy(model, tokenizer, QUESTIONS, progress=False)
+    for row, of_one, prediction in zip(QUESTIONS, scores, result.predictions, strict=True):
+        per_character = [score / len(choice) for score, choice in zip(of_one, row["choices"], strict=True)]
+        assert per_character[prediction] == max(per_character)
+    right = [prediction == row["answer"] for row, prediction in zip(QUESTIONS, result.predictions, strict=True)]
+    assert result.correct == tuple(right) and result.accuracy == sum(right) / len(right)
+
+
+def test_same_form_as_lm_eval(tokenizer):
+    """lm-eval's own scorer gives the same log-probabilities for the same requests."""
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = tiny_model("llama")
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=1, add_bos_token=False)
+    requests = [
+        Instance("loglikelihood", {}, (cloze_prompt(row["question"]), f" {choice}"), 0)
+        for row in QUESTIONS
+        for choice in row["choices"]
+    ]
+    expected = [score for score, _ in theirs.loglikelihood(requests, disable_tqdm=True)]
+    ours = [score for scores in option_scores(model, tokenizer, QUESTIONS) for score in scores]
+    assert ours == pytest.approx(expected, abs=1e-3)
+
+
+def test_bad_questions(tokenizer):
+    model = tiny_model("llama")
+    with pytest.raises(RmuLabError, match="no questions"):
+        accuracy(model, tokenizer, [])
+    with pytest.raises(RmuLabError, match=r"questions\[1\]: `answer` is 7"):
+        accuracy(model, tokenizer, [QUESTIONS[0], QUESTIONS[1] | {"answer": 7}])
+    with pytest.raises(RmuLabError, match="style is 'number'"):
+        accuracy(model, tokenizer, QUESTIONS, style="number")
+
+
+@given(n=st.integers(1, 500), share=st.floats(0, 1))
+def test_wilson_interval_solves_its_equation(n, share):
+    """Both ends p satisfy |p_hat - p| = z sqrt(p (1 - p) / n), the definition of the score interval."""
+    k = round(share * n)
+    low, high = wilson_interval(k, n)
+    assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1
+    for p in (low, high):
+        assert math.isclose(abs(k / n - p), 1.959963984540054 * math.sqrt(p * (1 - p) / n), abs_tol=1e-6)
+
+
+def scored(correct: list[bool]) -> Accuracy:
+    n = len(correct)
+    return Accuracy(sum(correct) / n, wilson_interval(sum(correct), n), (0,) * n, tuple(correct), "cloze")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_accuracy_change(pairs):
+    before, after = scored([b for b, _ in pairs]), scored([a for _, a in pairs])
+    there, back = accuracy_change(before, after), accuracy_change(after, before)
+    assert there.change == pytest.approx(after.accuracy - before.accuracy)
+    assert there.interval[0] < there.interval[1]
+    assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]))
+
+
+def test_accuracy_change_interval_covers_the_truth():
+    """Of many simulated exams, some 95% have the true change inside their interval."""
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(400):
+        u = torch.rand(80, generator=generator)
+        before, after = (u < 0.9).tolist(), (u < 0.6).tolist()
+        low, high = accuracy_change(scored(before), scored(after)).interval
+        hits += low <= -0.3 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_accuracy_change_needs_the_same_questions():
+    with pytest.raises(RmuLabError, match="before has 2 questions, after 1"):
+        accuracy_change(scored([True, False]), scored([True]))
+
+
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }} answer {% endfor %}"])
+def test_answers_in_a_batch_equal_answers_alone(template, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    model = tiny_model("llama")
+    questions = ["the sea?", "a cold river in the old water?"]
+    together = answers(model, tokenizer, questions, max_new_tokens=5)
+    assert together == [answers(model, tokenizer, [question], max_new_tokens=5)[0] for question in questions]
+
+
+@pytest.mark.slow
+def test_smollm2_knows_more_than_chance(smollm2):
+    from rmu_lab import load_questions
+
+    for name in ("bio", "general"):
+        result = accuracy(*smollm2, load_questions(name, "dev").select(range(60)), progress=False)
+        assert result.interval[0] > 0.25, f"{name}: {result}"

