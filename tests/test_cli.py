@@ -1,0 +1,98 @@
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from rmu_lab import UnlearnResult
+from rmu_lab.cli import app
+from tests.conftest import made_up_texts, tiny_model
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer):
+    """A tiny base model, two corpora and a question set on disk."""
+    tiny_model("llama").save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    for seed, name in enumerate(("forget", "retain")):
+        lines = [json.dumps({"text": text}) for text in made_up_texts(8, seed)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    questions = [{"question": f"{text}?", "choices": ["sea", "fish"], "answer": 0} for text in made_up_texts(5, 9)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    return tmp_path
+
+
+def unlearn_command(folder, *changes):
+    command = [
+        "unlearn",
+        "--device",
+        "cpu",
+        "--model",
+        folder / "base",
+        "--layer",
+        "3",
+        "--steps",
+        "2",
+        "--out",
+        folder / "out",
+    ]
+    command += ["--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl", *changes]
+    return RUN.invoke(app, list(map(str, command)))
+
+
+def test_unlearn_writes_a_checkpoint_and_its_record(folder):
+    outcome = unlearn_command(folder, "--beta", "2.5")
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 steps in" in outcome.output
+    result = UnlearnResult.load(folder / "out" / "unlearning")
+    assert (result.config.layer, result.config.steps, result.config.beta) == (3, 2, 2.5)
+    model = AutoModelForCausalLM.from_pretrained(folder / "out")
+    assert all(model.get_parameter(name).equal(matrix) for name, matrix in result.edit.items())
+
+
+def test_evaluate_prints_and_writes_json(folder):
+    command = ["evaluate", "--device", "cpu", "--model", folder / "base", "--questions", folder / "questions.jsonl"]
+    outcome = RUN.invoke(app, list(map(str, [*command, "--json", folder / "scores.json"])))
+    assert outcome.exit_code == 0, outcome.output
+    scores = json.loads((folder / "scores.json").read_text())
+    assert len(scores["correct"]) == 5 and scores["accuracy"] == sum(scores["correct"]) / 5
+    assert f"{scores['accuracy']:.1%}" in outcome.output
+    assert {"command", "versions", "machine", "time"} <= scores["provenance"].keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--layer", "1"), "layer is 1"),
+        (("--method", "magic"), "method is 'magic'"),
+        (("--forget", "nothing.jsonl"), "There is no file nothing.jsonl"),
+        (("--model", "nobody/nothing"), "No model could be loaded"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(folder, change, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    outcome = unlearn_command(folder, *change)
+    assert outcome.exit_code == 1
+    assert "Error: " in outcome.output and message in outcome.output and "Traceback" not in outcome.output
+    assert not (folder / "out").exists()
+
+
+def test_existing_output_folder_is_kept(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "precious").write_text("keep")
+    outcome = unlearn_command(folder)
+    assert outcome.exit_code == 1 and "exists already" in outcome.output
+    assert (folder / "out" / "precious").read_text() == "keep"
+
+
+@pytest.mark.slow
+def test_demo_forgets_and_keeps(capfd):
+    """What the README's first command promises, on test questions that chose no setting."""
+    outcome = RUN.invoke(app, ["demo", "--device", "cpu"])
+    assert outcome.exit_code == 0, outcome.output
+    falls = {line.split("│")[1].strip(): float(line.split("│")[5].split("[")[0]) for line in outcome.output.splitlines()
+             if line.startswith("│") and "points" in line}  # fmt: skip
+    assert falls["infectious disease (to forget)"] <= -30
+    assert falls["general knowledge (to keep)"] >= -3

@@ -1,0 +1,55 @@
+"""Notebooks are committed as executed from top to bottom, and keep to the limits that make them readable.
+
+What they print is compared by nbval (`make test`), which skips cells that were never executed: so this
+file makes sure that there are none.
+"""
+
+import re
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.rglob("*.ipynb"))
+
+
+def cells_of(path: Path, kind: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind and cell.source.strip()]
+
+
+def test_there_are_notebooks():
+    assert [path.name for path in NOTEBOOKS][:1] == ["00_start_here.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_executed_in_order_without_errors(path):
+    code = cells_of(path, "code")
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    nbformat.validate(nbformat.read(path, as_version=4))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_keeps_to_its_limits(path):
+    code = cells_of(path, "code")
+    lines = [len(cell.source.splitlines()) for cell in code]
+    assert len(code) + len(cells_of(path, "markdown")) <= 60
+    assert max(lines) <= 30 and median(lines) <= 8
+    assert path.stat().st_size <= 400_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for cell in cells_of(path, "markdown"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", cell.source):
+            if not target.startswith("http"):
+                assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_no_paths_of_a_machine(path):
+    assert not re.search(r"/(home|root|Users|tmp|work)/", path.read_text(encoding="utf-8"))

@@ -1,0 +1,83 @@
+"""The set-up files agree with one another, and importing the package costs nothing."""
+
+import dataclasses
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import rmu_lab
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_environment_equals_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    listed = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    wanted = [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["eval"], *EXTRAS["test"], "-e ."]
+    assert listed == wanted
+    assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    exact = pins()
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]):
+        version = exact[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+        assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
+    assert exact["torch"] == "2.13.0"  # no local version, so that a plain CPU wheel fits
+
+
+def test_version_is_stated_once():
+    assert rmu_lab.__version__ == PROJECT["version"]
+    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_import_is_free():
+    program = (
+        "import sys, rmu_lab, rmu_lab.cli; print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
+    )
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert outcome.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", rmu_lab.__all__)
+def test_public_names_exist_and_are_documented(name):
+    value = getattr(rmu_lab, name)
+    assert value.__doc__ and value.__module__.startswith("rmu_lab.")
+    assert value is getattr(importlib.import_module(value.__module__), name)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'unlern'"):
+        _ = rmu_lab.unlern
+    assert "unlearn" in dir(rmu_lab)
+
+
+def test_readme_lists_every_setting_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", (ROOT / "README.md").read_text(), re.M)
+    expected = [(item.name, repr(item.default).replace("'", '"')) for item in dataclasses.fields(rmu_lab.UnlearnConfig)]
+    assert rows == expected
+
+
+def test_readme_commands_are_make_targets():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"^make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
+    assert {"demo", "lab", "test"} <= named <= targets
+    assert {f"make {target}" for target in ("demo", "test")} <= set((ROOT / ".ci" / "run").read_text().splitlines())
