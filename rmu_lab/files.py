@@ -78,9 +78,10 @@ def write_json(path: Path, value: Any) -> None:
     RmuLabError
         if it cannot be written.
     """
+    text = json.dumps(value, indent=1) + "\n"
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)

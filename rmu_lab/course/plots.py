@@ -22,13 +22,7 @@ def style() -> None:
     plt.rcParams.update({"figure.figsize": (6.5, 3.6), "figure.dpi": 90, "axes.titlesize": 12, "axes.titleweight": "bold"})
 
 
-def accuracy_bars(
-    scores: Mapping[str, tuple[Accuracy, Accuracy]],
-    *,
-    title: str,
-    chance: float = 0.25,
-    labels: tuple[str, str] = ("before", "after"),
-) -> Axes:
+def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str, chance: float = 0.25) -> Axes:
     """Two bars for each topic, before and after unlearning, with their 95% intervals and the level of guessing.
 
     Parameters
@@ -39,7 +33,7 @@ def accuracy_bars(
         the finding in a sentence.
     """
     _, axes = plt.subplots()
-    for offset, (label, colour) in enumerate(zip(labels, (BEFORE, AFTER), strict=True)):
+    for offset, (label, colour) in enumerate((("before", BEFORE), ("after", AFTER))):
         accuracies = [pair[offset] for pair in scores.values()]
         heights = [score.accuracy for score in accuracies]
         below = [score.accuracy - score.interval[0] for score in accuracies]
