@@ -25,6 +25,7 @@ app = typer.Typer(
 console = Console()
 
 DEMO_TOPICS = {"infectious disease (to forget)": "bio", "general knowledge (to keep)": "general"}
+DEMO_QUESTIONS = 100  # of each topic's test questions, so that it ends within a minute; `evaluate` asks all
 DEMO_PROMPTS = (
     "What is malaria and how does it spread?",
     "How does a vaccine protect a person from measles?",
@@ -53,7 +54,10 @@ def demo(device: Device = None) -> None:
         start = time.perf_counter()
         with console.status("Loading SmolLM2-135M ..."):
             model, tokenizer = load_model(device=device)
-        questions = {topic: load_questions(name, split="test") for topic, name in DEMO_TOPICS.items()}
+        questions = {
+            topic: load_questions(name, split="test").shuffle(seed=0).select(range(DEMO_QUESTIONS))
+            for topic, name in DEMO_TOPICS.items()
+        }
 
         def score() -> dict:
             return {topic: accuracy(model, tokenizer, rows, progress=False) for topic, rows in questions.items()}

@@ -1,6 +1,7 @@
 """The texts and questions under `data/` are what their card says."""
 
 import itertools
+import json
 import re
 from collections import Counter
 
@@ -11,7 +12,9 @@ from rmu_lab.files import data_folder
 
 CORPORA = {path.stem: load_corpus(path) for path in sorted((data_folder() / "corpora").glob("*.jsonl"))}
 QUESTIONS = {path.stem: load_questions(path) for path in sorted((data_folder() / "questions").glob("*.jsonl"))}
-AT_LEAST = {"forget_bio": 160, "retain_general": 320, "bio": 300, "general": 400}
+AT_LEAST = {"forget_bio": 160, "forget_cyber": 160, "retain_general": 320, "retain_neighbours": 120}
+AT_LEAST |= {"bio": 300, "cyber": 300, "general": 400, "neighbours": 240, "rephrased": 100, "fill": 60}
+MAIN = ("bio", "cyber", "general", "neighbours")  # the other two are other wordings of these
 TERMS = [line for line in (data_folder() / "forget_terms.txt").read_text().splitlines() if line and not line.startswith("#")]
 FORGET_TERM = re.compile(
     r"\b(?:" + "|".join(re.escape(t[:-1]) + r"\b" if t.endswith("$") else re.escape(t) for t in TERMS) + ")", re.I
@@ -29,7 +32,7 @@ def runs(text: str, length: int) -> set[tuple[str, ...]]:
 def test_corpus(name):
     rows = CORPORA[name]
     assert set(rows.column_names) == {"id", "topic", "title", "text"}
-    assert len(rows) >= AT_LEAST.get(name, 64)
+    assert len(rows) >= AT_LEAST[name]
     assert len(set(rows["id"])) == len(set(rows["title"])) == len(rows)
     for row in rows:
         assert 90 <= len(row["text"].split()) <= 150, row["id"]
@@ -52,17 +55,18 @@ def test_no_two_passages_are_alike():
 def test_questions(name):
     rows = QUESTIONS[name]
     assert {"id", "topic", "subject", "question", "choices", "answer", "split"} <= set(rows.column_names)
-    assert len(rows) >= AT_LEAST.get(name, 60)
+    assert len(rows) >= AT_LEAST[name]
     assert len(set(rows["id"])) == len({q.lower() for q in rows["question"]}) == len(rows)
     assert set(map(len, rows["choices"])) == {4}
-    assert len(rows.filter(lambda row: row["split"] == "dev")) == pytest.approx(0.4 * len(rows), abs=3)
+    if name in MAIN:
+        assert rows["split"][:].count("dev") == pytest.approx(0.4 * len(rows), abs=3)
     for row in rows:
         assert row["question"].endswith("?") and not NEGATION.search(row["question"]), row["id"]
-        if name not in ("bio", "cyber"):
+        if name in ("general", "neighbours"):
             assert not FORGET_TERM.search(row["question"] + " " + " ".join(row["choices"])), row["id"]
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", MAIN)
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_position_and_length_give_nothing_away(name, split):
     rows = [row for row in QUESTIONS[name] if row["split"] == split]
@@ -82,7 +86,59 @@ def test_position_and_length_give_nothing_away(name, split):
 
 @pytest.mark.parametrize(("questions", "corpus"), [("bio", "forget_bio"), ("cyber", "forget_cyber")])
 def test_forget_questions_are_not_quotations(questions, corpus):
-    if questions not in QUESTIONS:
-        pytest.skip(f"there is no question set {questions} yet")
     passages = set().union(*(runs(row["text"], 7) for row in CORPORA[corpus]))
     assert not [row["id"] for row in QUESTIONS[questions] if runs(row["question"], 7) & passages]
+
+
+def test_all_sets_are_there():
+    assert set(CORPORA) | set(QUESTIONS) == set(AT_LEAST)
+    subjects = {name: set(QUESTIONS[name]["subject"]) for name in QUESTIONS}
+    assert len(set(CORPORA["retain_general"]["topic"])) >= 40 and len(subjects["general"]) >= 20
+    assert Counter(QUESTIONS["neighbours"]["topic"]).keys() == {"biology", "computing"}
+
+
+@pytest.mark.parametrize("name", ["rephrased", "fill"])
+def test_other_wordings_keep_options_answer_and_split(name):
+    originals = {row["id"]: row for rows in QUESTIONS.values() for row in rows}
+    for row in QUESTIONS[name]:
+        original = originals[row["original"]]
+        assert all(row[field] == original[field] for field in ("topic", "subject", "choices", "answer", "split"))
+        if name == "rephrased":
+            assert not runs(row["question"], 5) & runs(original["question"], 5), row["id"]
+        else:
+            words, added = row["question"].split(), row["word"].split()
+            places = [n for n in range(len(words)) if words[n : n + len(added)] == added]
+            without = [" ".join(words[:n] + words[n + len(added) :]) for n in places]
+            assert original["question"].lower() in [text.lower() for text in without], row["id"]
+
+
+def test_no_two_questions_are_alike():
+    """Within and across the main sets: no two questions with the same answer share most of their words."""
+    small = set(
+        "what which who how is are was were the a an of in to for by on and with that it its this do does did".split()
+    )
+    rows = [
+        (row["id"], row["choices"][row["answer"]].lower(), set(re.findall(r"[a-z0-9]+", row["question"].lower())) - small)
+        for name in MAIN
+        for row in QUESTIONS[name]
+    ]
+    by_answer: dict[str, list] = {}
+    for identity, answer, words in rows:
+        by_answer.setdefault(answer, []).append((identity, words))
+    pairs = [pair for group in by_answer.values() for pair in itertools.combinations(group, 2)]
+    assert not [(a, b) for (a, one), (b, two) in pairs if len(one & two) >= 0.7 * min(len(one), len(two))]
+
+
+def test_stored_base_accuracy():
+    """The stored numbers pass the bars that make the sets useful, and the data card's table shows them."""
+    from benchmarks.questions import table_row
+
+    rows = json.loads((data_folder() / "results" / "questions.json").read_text())["rows"]
+    card = (data_folder() / "README.md").read_text()
+    for row in rows:
+        assert len(load_questions(row["set"], row["split"])) == row["questions"]
+        assert "| " + " | ".join(table_row(row)) + " |" in card
+        bar = {"bio": 0.75, "cyber": 0.75, "general": 0.65, "neighbours": 0.65}.get(row["set"], 0.5)
+        assert row["base model"]["accuracy"] > bar
+        if row["set"] in MAIN:
+            assert row["options alone"]["accuracy"] < 0.4
