@@ -217,7 +217,7 @@ def accuracy_change(before: Accuracy, after: Accuracy) -> AccuracyChange:
 
 
 def answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], *, max_new_tokens: int = 40
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], *, max_new_tokens: int = 32
 ) -> list[str]:
     """What the model says to each question: greedy, through its chat template where it has one."""
     if tokenizer.chat_template:

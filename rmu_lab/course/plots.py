@@ -43,7 +43,7 @@ def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str
         for place, height, up in zip(places, heights, above, strict=True):
             axes.text(place, height + up + 0.02, f"{height:.0%}", ha="center", fontsize=10)
     axes.axhline(chance, color=CHANCE, linestyle="--", linewidth=1)
-    axes.text(len(scores) - 0.5, chance + 0.01, "guessing", color=CHANCE, ha="right", fontsize=9)
+    axes.text(1.01, chance, "guessing", color=CHANCE, va="center", fontsize=9, transform=axes.get_yaxis_transform())
     axes.set(xticks=range(len(scores)), ylim=(0, 1.18), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy", title=title)
     axes.set_xticklabels(scores)
     axes.yaxis.set_major_formatter("{x:.0%}")

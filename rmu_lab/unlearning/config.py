@@ -38,7 +38,7 @@ class UnlearnConfig:
     """Adaptive RMU steers to beta times the frozen norm; not used by RMU."""
     alpha: float = 300.0
     """Weight of the retain loss."""
-    lr: float = 5e-3
+    lr: float = 7e-3
     """AdamW's learning rate (no weight decay)."""
     steps: int = 40
     """Training steps; each takes one forget and one retain batch, of one topic, topics taking turns."""
