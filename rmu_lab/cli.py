@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 console = Console()
 
-DEMO_TOPICS = {"infectious disease (to forget)": "bio", "general knowledge (to keep)": "general"}
+DEMO_TOPICS = {"infectious disease": "bio", "general knowledge": "general"}
 DEMO_QUESTIONS = 100  # of each topic's test questions, so that it ends within a minute; `evaluate` asks all
 DEMO_PROMPTS = (
     "What is malaria and how does it spread?",
@@ -72,11 +72,11 @@ def demo(device: Device = None) -> None:
         with console.status("Asking the same questions after ..."), result.applied(model):
             after, said_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
 
-        table = Table("topic", "questions", "before", "after", "change [95% interval]", title="Accuracy on test questions")
+        table = Table("topic", "before", "after", "change [95% interval]")
+        table.title = f"Accuracy on {DEMO_QUESTIONS} test questions each"
         for topic in questions:
-            change = str(accuracy_change(before[topic], after[topic]))
-            n = str(len(before[topic].correct))
-            table.add_row(topic, n, f"{before[topic].accuracy:.1%}", f"{after[topic].accuracy:.1%}", change)
+            change = accuracy_change(before[topic], after[topic])
+            table.add_row(topic, f"{before[topic].accuracy:.1%}", f"{after[topic].accuracy:.1%}", str(change))
         console.print(table)
         table = Table("question", "before", "after", title="What it says", show_lines=True)
         for row in zip(DEMO_PROMPTS, said_before, said_after, strict=True):

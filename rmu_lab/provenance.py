@@ -29,7 +29,7 @@ def machine() -> dict[str, str | int]:
 def provenance(seed: int | None = None) -> dict:
     """Command, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": " ".join([os.path.basename(sys.orig_argv[0]), *sys.orig_argv[1:]]),
         "versions": versions(),
         "seed": seed,
         "machine": machine(),

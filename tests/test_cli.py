@@ -1,11 +1,12 @@
 import json
+import re
 
 import pytest
+from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from rmu_lab import UnlearnResult
-from rmu_lab.cli import app
+from rmu_lab import UnlearnResult, cli
 from tests.conftest import made_up_texts, tiny_model
 
 RUN = CliRunner()
@@ -39,7 +40,7 @@ def unlearn_command(folder, *changes):
         folder / "out",
     ]
     command += ["--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl", *changes]
-    return RUN.invoke(app, list(map(str, command)))
+    return RUN.invoke(cli.app, list(map(str, command)))
 
 
 def test_unlearn_writes_a_checkpoint_and_its_record(folder):
@@ -54,7 +55,7 @@ def test_unlearn_writes_a_checkpoint_and_its_record(folder):
 
 def test_evaluate_prints_and_writes_json(folder):
     command = ["evaluate", "--device", "cpu", "--model", folder / "base", "--questions", folder / "questions.jsonl"]
-    outcome = RUN.invoke(app, list(map(str, [*command, "--json", folder / "scores.json"])))
+    outcome = RUN.invoke(cli.app, list(map(str, [*command, "--json", folder / "scores.json"])))
     assert outcome.exit_code == 0, outcome.output
     scores = json.loads((folder / "scores.json").read_text())
     assert len(scores["correct"]) == 5 and scores["accuracy"] == sum(scores["correct"]) / 5
@@ -68,11 +69,10 @@ def test_evaluate_prints_and_writes_json(folder):
         (("--layer", "1"), "layer is 1"),
         (("--method", "magic"), "method is 'magic'"),
         (("--forget", "nothing.jsonl"), "There is no file nothing.jsonl"),
-        (("--model", "nobody/nothing"), "No model could be loaded"),
+        (("--model", "./no/such/folder"), "No model could be loaded"),
     ],
 )
-def test_errors_are_one_sentence_and_leave_nothing(folder, change, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_errors_are_one_sentence_and_leave_nothing(folder, change, message):
     outcome = unlearn_command(folder, *change)
     assert outcome.exit_code == 1
     assert "Error: " in outcome.output and message in outcome.output and "Traceback" not in outcome.output
@@ -88,11 +88,14 @@ def test_existing_output_folder_is_kept(folder):
 
 
 @pytest.mark.slow
-def test_demo_forgets_and_keeps(capfd):
+def test_demo_forgets_and_keeps(monkeypatch):
     """What the README's first command promises, on test questions that chose no setting."""
-    outcome = RUN.invoke(app, ["demo", "--device", "cpu"])
+    monkeypatch.setattr(cli, "console", Console(width=160))
+    outcome = RUN.invoke(cli.app, ["demo", "--device", "cpu"])
     assert outcome.exit_code == 0, outcome.output
-    falls = {line.split("│")[1].strip(): float(line.split("│")[5].split("[")[0]) for line in outcome.output.splitlines()
-             if line.startswith("│") and "points" in line}  # fmt: skip
-    assert falls["infectious disease (to forget)"] <= -30
-    assert falls["general knowledge (to keep)"] >= -3
+    rows = re.findall(r"│ ([a-z ]+?) +│ +([\d.]+)% +│ +([\d.]+)% +│ ([+-][\d.]+) \[", outcome.output)
+    change = {topic: float(points) for topic, _, _, points in rows}
+    assert change["infectious disease"] <= -30
+    assert change["general knowledge"] >= -3
+    assert all(float(after) == pytest.approx(float(before) + float(points), abs=0.11) for _, before, after, points in rows)
+    assert "What is malaria" in outcome.output and "Unlearning took" in outcome.output
