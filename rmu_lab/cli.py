@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .errors import RmuLabError
@@ -41,7 +42,7 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except RmuLabError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -80,7 +81,7 @@ def demo(device: Device = None) -> None:
         console.print(table)
         table = Table("question", "before", "after", title="What it says", show_lines=True)
         for row in zip(DEMO_PROMPTS, said_before, said_after, strict=True):
-            table.add_row(*row)
+            table.add_row(*map(escape, row))  # what a model says may look like markup
         console.print(table)
         seconds = time.perf_counter() - start
         console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
