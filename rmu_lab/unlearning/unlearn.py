@@ -160,14 +160,18 @@ def _train(
             loss.backward()
         row = _read(parts)
         if not math.isfinite(row["loss"]):
-            raise RmuLabError(
-                f"The loss is {row['loss']} at step {step + 1} of {config.steps}; lower lr, alpha or the target norm, "
-                "or use float32. The model was not changed."
-            )
+            raise _diverged(f"The loss is {row['loss']} at step {step + 1} of {config.steps}")
         history.append({"step": step + 1, "topic": topic, **row})
         bar.set_postfix(loss=f"{row['loss']:.4g}", refresh=False)
         optimizer.step()
-    return full_names(model, masters), history
+    edit = full_names(model, masters)
+    if not all(matrix.isfinite().all() for matrix in edit.values()):  # no later loss would show it
+        raise _diverged(f"The trained matrices are not finite after step {config.steps}, the last")
+    return edit, history
+
+
+def _diverged(what: str) -> RmuLabError:
+    return RmuLabError(f"{what}; lower lr, alpha or the target norm, or use float32. The model was not changed.")
 
 
 def master_copies(model: PreTrainedModel, names: dict[int, tuple[str, ...]]) -> dict[int, dict[str, Tensor]]:
