@@ -158,6 +158,7 @@ def test_loss_that_is_not_finite_stops_and_changes_nothing(family, tokenizer):
     before = weights_of(model)
     with pytest.raises(RmuLabError, match=r"The loss is (nan|inf) at step [2-6] of 6"):
         unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(**SHORT.to_dict() | {"lr": 1e30}))
+    assert same_weights(model, before)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
