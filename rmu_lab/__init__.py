@@ -28,6 +28,9 @@ _HOME = {
     "accuracy": "evaluate",
     "accuracy_change": "evaluate",
     "answers": "evaluate",
+    "max_logits": "evaluate",
+    "alignment": "evaluate",
+    "token_states": "activations",
     "UnlearnConfig": "unlearning.config",
     "UnlearnResult": "unlearning.result",
     "unlearn": "unlearning.unlearn",
@@ -36,9 +39,10 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
+    from .activations import token_states
     from .corpora import load_corpus
     from .errors import RmuLabError
-    from .evaluate import Accuracy, accuracy, accuracy_change, answers
+    from .evaluate import Accuracy, accuracy, accuracy_change, alignment, answers, max_logits
     from .models import decoder_blocks, load_model
     from .questions import load_questions
     from .unlearning.config import UnlearnConfig

@@ -2,21 +2,25 @@
 
 RMU's loss lives at the output of block l, so everything above l is waste and everything below the
 trained blocks is constant. `run_frozen` runs the model once, stops after block l and keeps what the
-trained blocks need to be run again alone; `run_window` runs them. Taught in notebook 01.
+trained blocks need to be run again alone; `run_window` runs them. `captured`, `edited_output` and
+`map_above` look at, change and differentiate what passes after a block. Taught in notebook 01.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .corpora import TokenBatch
-from .models import decoder_blocks
+from .corpora import TokenBatch, token_batches
+from .errors import RmuLabError
+from .models import decoder_blocks, final_norm
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,150 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
             module.training = True
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Looking at what passes after a block, changing it, and treating the blocks above as a function of it
+
+
+@contextmanager
+def captured(model: PreTrainedModel, layers: Sequence[int], *, stop: bool = False) -> Iterator[dict[int, Tensor]]:
+    """Keep h^(l), (batch, tokens, d), of the latest forward pass inside the ``with`` block, for each l of `layers`.
+
+    With ``stop=True`` the first pass ends after the last of them, and the ``with`` block with it: what
+    lies above costs nothing.
+
+    Raises
+    ------
+    RmuLabError
+        if the model has no such block.
+    """
+    seen: dict[int, Tensor] = {}
+    last = max(layers)
+
+    def keep(layer: int) -> Callable:
+        def hook(_block: nn.Module, _args: tuple, output: Any) -> None:
+            seen[layer] = hidden_states(output)
+            if stop and layer == last:
+                raise _Stop
+
+        return hook
+
+    hooks = [_block(model, layer).register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield seen
+    except _Stop:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def edited_output(model: PreTrainedModel, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the ``with`` block, every forward pass goes on with ``edit(h)`` in place of h^(layer), (batch, tokens, d).
+
+    Raises
+    ------
+    RmuLabError
+        if the model has no such block.
+    """
+
+    def hook(_block: nn.Module, _args: tuple, output: Any) -> Any:
+        changed = edit(hidden_states(output))
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = _block(model, layer).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def map_above(
+    model: PreTrainedModel, batch: TokenBatch, layer: int, to_layer: int | None = None
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """h^(l) of the batch, and g^(l:k), the part of the model from there to block k, as a differentiable function of it.
+
+    Both take and give (batch, tokens, d). Without `to_layer` the map ends behind the final norm: it
+    gives what the unembedding multiplies. For ``layer == to_layer`` it is the identity.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no such block, or `to_layer` lies below `layer`.
+    """
+    top = len(decoder_blocks(model)) - 1
+    if not 0 <= layer <= (top if to_layer is None else to_layer) <= top:
+        raise RmuLabError(
+            f"layer is {layer} and to_layer {to_layer}; choose both from 0 .. {top}, to_layer not below layer."
+        )
+    with captured(model, [layer], stop=True) as seen, torch.no_grad():
+        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    window = range(layer + 1, (top if to_layer is None else to_layer) + 1)
+    passed = run_frozen(model, batch, window) if window else None
+    norm = final_norm(model) if to_layer is None else None
+
+    def above(hidden: Tensor) -> Tensor:
+        if passed is not None:
+            hidden = run_window(model, replace(passed, trunk=hidden), window, {})
+        return hidden if norm is None else norm(hidden)
+
+    return seen[layer], above
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """The hidden representations of every token of some texts, padding left out, one row per token."""
+
+    hidden: dict[int, Tensor]  # layer -> (rows, d) float32 on the CPU
+    text: Tensor  # (rows,) index of the text
+    position: Tensor  # (rows,) place in its text, from 0: row 0 is the attention sink
+    token: Tensor  # (rows,) token id
+
+    @property
+    def counted(self) -> Tensor:
+        """(rows,) bool: all but the first token of each text."""
+        return self.position > 0
+
+
+def token_states(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    *,
+    max_length: int = 64,
+    batch_size: int = 16,
+) -> TokenStates:
+    """h^(l) of every token of the texts, for each l of `layers`; blocks above the highest are not run.
+
+    Memory: 4 d bytes a token and layer. Raises `RmuLabError` for a text without two tokens or a
+    layer the model lacks.
+    """
+    hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    text, position, token = [], [], []
+    for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):
+        batch = batch.to(model.device)
+        with captured(model, layers, stop=True) as seen, torch.no_grad():
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        real = batch.attention_mask.bool()
+        for layer in layers:
+            hidden[layer].append(seen[layer][real].float().cpu())
+        rows, places = real.nonzero(as_tuple=True)
+        text.append(rows.cpu() + index * batch_size)
+        position.append(places.cpu())
+        token.append(batch.input_ids[real].cpu())
+    return TokenStates(
+        {layer: torch.cat(parts) for layer, parts in hidden.items()},
+        torch.cat(text),
+        torch.cat(position),
+        torch.cat(token),
+    )
+
+
+def _block(model: PreTrainedModel, layer: int) -> nn.Module:
+    blocks = decoder_blocks(model)
+    if not 0 <= layer < len(blocks):
+        raise RmuLabError(f"layer is {layer}, but the model has blocks 0 .. {len(blocks) - 1}.")
+    return blocks[layer]

@@ -1,4 +1,7 @@
-"""What a model still knows: multiple-choice accuracy with intervals, and its answers to read. Taught in notebook 00."""
+"""What a model still knows and how sure it is: accuracy with intervals, answers to read, MaxLogit, cos(u, h).
+
+Taught in notebooks 00 (accuracy, answers), 02 (MaxLogit) and 03 (alignment).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .activations import token_states
 from .errors import RmuLabError
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 
@@ -236,3 +240,68 @@ def answers(
     )
     new = output[:, encoded["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+@torch.inference_mode()
+def max_logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    new_tokens: int = 30,
+    batch_size: int = 32,
+) -> Tensor:
+    """MaxLogit of every token the model writes after each prompt: the largest next-token logit, before any softmax.
+
+    Zero-shot and greedy, the protocol of Figure 2a-d of Dang et al. 2024. The prompts are taken as they
+    are, without a chat template.
+
+    Returns
+    -------
+    Tensor
+        (prompts, new_tokens), on the CPU; NaN after the end-of-text token.
+
+    Raises
+    ------
+    RmuLabError
+        if there are no prompts.
+    """
+    if not prompts or isinstance(prompts, str):
+        raise RmuLabError("There are no prompts; give a list of at least one.")
+    rows = []
+    for start in range(0, len(prompts), batch_size):
+        encoded = tokenizer(
+            [*prompts[start : start + batch_size]], padding=True, padding_side="left", return_tensors="pt"
+        ).to(model.device)
+        output = model.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=encoded["attention_mask"],
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        largest = torch.stack([logits.float().amax(dim=-1) for logits in output.logits], dim=1)
+        written = output.sequences[:, encoded["input_ids"].shape[1] :]
+        ends = torch.as_tensor(model.generation_config.eos_token_id, device=written.device)
+        after_end = (torch.isin(written, ends).cumsum(dim=1) - torch.isin(written, ends).int()) > 0
+        largest = largest.masked_fill(after_end, float("nan")).cpu()
+        rows.append(pad(largest, (0, new_tokens - largest.shape[1]), value=float("nan")))
+    return torch.cat(rows)
+
+
+def alignment(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    direction: Tensor,
+    layer: int,
+    *,
+    max_length: int = 64,
+    batch_size: int = 16,
+) -> Tensor:
+    """cos(u, h^(l)) of every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024): (tokens,)."""
+    states = token_states(model, tokenizer, texts, [layer], max_length=max_length, batch_size=batch_size)
+    hidden = states.hidden[layer][states.counted]
+    return torch.nn.functional.cosine_similarity(hidden, direction.to(hidden), dim=-1)

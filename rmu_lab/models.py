@@ -126,6 +126,24 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The normalisation between the last block and the unembedding.
+
+    Raises
+    ------
+    RmuLabError
+        if there is not exactly one norm beside the list of blocks.
+    """
+    blocks = decoder_blocks(model)
+    parent = next(module for module in model.modules() if any(child is blocks for child in module.children()))
+    norms = [child for child in parent.children() if "Norm" in type(child).__name__]
+    if len(norms) != 1:
+        raise RmuLabError(
+            f"{type(model).__name__} has {len(norms)} norms beside its blocks; use a causal language model with one."
+        )
+    return norms[0]
+
+
 # The matrix that writes the MLP's result into the residual stream, by the name each family gives it.
 MLP_OUTPUT_NAMES = (
     "mlp.down_proj.weight",  # Llama, Mistral, Qwen, Gemma, Phi-3

@@ -1,0 +1,1 @@
+"""The paper's arguments as things to compute: predictions, simulations and measurements."""
