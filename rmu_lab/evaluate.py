@@ -242,6 +242,16 @@ def answers(
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
+@dataclass(frozen=True)
+class MaxLogits:
+    """How sure a model is of every token it writes, (prompts, new tokens) on the CPU, NaN after the end of a text."""
+
+    logit: Tensor
+    """MaxLogit: the largest next-token logit, which is the written token's."""
+    probability: Tensor
+    """Its softmax probability: unlike the logit it does not move when all logits move together."""
+
+
 @torch.inference_mode()
 def max_logits(
     model: PreTrainedModel,
@@ -250,16 +260,11 @@ def max_logits(
     *,
     new_tokens: int = 30,
     batch_size: int = 32,
-) -> Tensor:
-    """MaxLogit of every token the model writes after each prompt: the largest next-token logit, before any softmax.
+) -> MaxLogits:
+    """MaxLogit of every token the model writes after each prompt.
 
     Zero-shot and greedy, the protocol of Figure 2a-d of Dang et al. 2024. The prompts are taken as they
     are, without a chat template.
-
-    Returns
-    -------
-    Tensor
-        (prompts, new_tokens), on the CPU; NaN after the end-of-text token.
 
     Raises
     ------
@@ -270,9 +275,8 @@ def max_logits(
         raise RmuLabError("There are no prompts; give a list of at least one.")
     rows = []
     for start in range(0, len(prompts), batch_size):
-        encoded = tokenizer(
-            [*prompts[start : start + batch_size]], padding=True, padding_side="left", return_tensors="pt"
-        ).to(model.device)
+        chosen = [*prompts[start : start + batch_size]]
+        encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(model.device)
         output = model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=encoded["attention_mask"],
@@ -282,13 +286,14 @@ def max_logits(
             return_dict_in_generate=True,
             output_logits=True,
         )
-        largest = torch.stack([logits.float().amax(dim=-1) for logits in output.logits], dim=1)
         written = output.sequences[:, encoded["input_ids"].shape[1] :]
-        ends = torch.as_tensor(model.generation_config.eos_token_id, device=written.device)
-        after_end = (torch.isin(written, ends).cumsum(dim=1) - torch.isin(written, ends).int()) > 0
+        ends = torch.isin(written, torch.as_tensor(model.generation_config.eos_token_id, device=written.device))
+        after_end = ends.cumsum(dim=1) > ends.int()
+        logits = torch.stack([step.float() for step in output.logits], dim=1)  # (prompts, written tokens, vocabulary)
+        largest = torch.stack([logits.amax(dim=-1), (logits.amax(dim=-1) - logits.logsumexp(dim=-1)).exp()])
         largest = largest.masked_fill(after_end, float("nan")).cpu()
-        rows.append(pad(largest, (0, new_tokens - largest.shape[1]), value=float("nan")))
-    return torch.cat(rows)
+        rows.append(pad(largest, (0, new_tokens - written.shape[1]), value=float("nan")))
+    return MaxLogits(*torch.cat(rows, dim=1))
 
 
 def alignment(

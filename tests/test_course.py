@@ -1,7 +1,8 @@
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
-from rmu_lab.course import accuracy_bars, check, claim, style
+from rmu_lab.course import ROLES, accuracy_bars, against, check, claim, curves, distributions, film, show, style
 from rmu_lab.course.claims import ClaimFailed
 from rmu_lab.evaluate import Accuracy
 
@@ -11,6 +12,12 @@ def test_claim(capsys):
     assert capsys.readouterr().out == "holds: two is less than three\n"
     with pytest.raises(ClaimFailed, match="does not hold here: three is less than two"):
         claim("three is less than two", 3 < 2)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.mark.parametrize(
@@ -29,11 +36,66 @@ def test_check_never_raises(answer, printed, capsys):
     assert capsys.readouterr().out == printed + "\n"
 
 
+def axes_of(figure):
+    return figure.axes[0]
+
+
 def test_accuracy_bars_draw_what_they_are_given():
     style()
     high, low = (Accuracy(p, (p - 0.1, p + 0.05), (), (), "cloze") for p in (0.9, 0.4))
-    axes = accuracy_bars({"bio": (high, low), "general": (high, high)}, title="Bio falls")
+    axes = axes_of(accuracy_bars({"bio": (high, low), "general": (high, high)}, title="Bio falls"))
     assert sorted(bar.get_height() for bar in axes.patches) == [0.4, 0.9, 0.9, 0.9]
-    assert axes.get_title() == "Bio falls"
+    assert axes.get_title(loc="left") == "Bio falls"
     assert {"90%", "40%", "guessing"} <= {text.get_text() for text in axes.texts}
-    plt.close("all")
+
+
+def test_curves_draw_means_and_student_intervals():
+    style()
+    repeats = np.array([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
+    series = {"one": ("forget", [5, 6]), "many": ("retain", repeats)}
+    figure = curves([1, 10], series, title="T", xlabel="x", ylabel="y", marks={"here": 3}, log="x")
+    axes = axes_of(figure)
+    assert [list(line.get_ydata()) for line in axes.lines[:2]] == [[5, 6], [2, 4]]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(2 + 4.302653 / 3**0.5, rel=1e-5)  # t quantile with two degrees of freedom, s = 1
+    assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "many"]
+
+
+def test_distributions_leave_nan_out_and_state_medians():
+    style()
+    values = np.array([1.0, 2.0, 3.0, np.nan])
+    figure = distributions({"a": {"base": ("frozen", values)}, "b": {"base": ("frozen", values + 1)}}, title="T", xlabel="x")
+    legends = [axes.get_legend().get_texts()[0].get_text() for axes in figure.axes]
+    assert legends == ["base: median 2", "base: median 3"]
+
+
+def test_against_and_film_draw_every_point():
+    style()
+    assert len(axes_of(against([1, 2], [1.1, 2.2], title="T", xlabel="x", ylabel="y")).collections[0].get_offsets()) == 2
+    points = np.arange(6.0).reshape(3, 2)
+    figure = film({"0": {"forget": points}, "1": {"forget": points, "retain": points}}, title="T", labels=("a", "b"))
+    assert [len(axes.collections) for axes in figure.axes] == [1, 2]
+
+
+def test_show_carries_the_text_for_who_cannot_see(monkeypatch):
+    shown = []
+    monkeypatch.setattr("rmu_lab.course.plots.display", shown.append)
+    show(curves([1, 2], {"a": ("forget", [1, 2])}, title="T", xlabel="x", ylabel="y"), alt="A rising line.")
+    data, metadata = shown[0]._repr_png_()
+    assert data and metadata["alt"] == "A rising line."
+    assert not plt.get_fignums()
+
+
+def test_roles_are_told_apart_without_colour():
+    """Those that share a figure differ in lightness; all differ in line or marker."""
+
+    def lightness(colour):
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+    by_name = {name: lightness(role.colour) for name, role in ROLES.items()}
+    for one, other in (("forget", "retain"), ("frozen", "steered"), ("direction", "steered"), ("direction", "retain")):
+        light, dark = sorted((by_name[one], by_name[other]), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 1.8, (one, other)
+    assert len({role.marker for role in ROLES.values()}) == len(ROLES)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, accuracy, accuracy_change, answers
+from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits
 from rmu_lab.evaluate import Accuracy, option_scores, wilson_interval
 from rmu_lab.questions import cloze_prompt, letter_prompt
 from tests.conftest import FAMILIES, made_up_texts, tiny_model
@@ -136,3 +136,47 @@ def test_smollm2_knows_more_than_chance(smollm2):
     for name in ("bio", "general"):
         result = accuracy(*smollm2, load_questions(name, "dev").select(range(60)), progress=False)
         assert result.interval[0] > 0.25, f"{name}: {result}"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma3"])
+def test_max_logits_equal_plain_forward_passes(family, tokenizer):
+    """Each written token's logit and probability, from a whole pass over prompt and text, without cache or padding."""
+    model, prompts = tiny_model(family), made_up_texts(5, seed=8, least=2, most=12)
+    found = max_logits(model, tokenizer, prompts, new_tokens=6, batch_size=2)
+    assert found.logit.shape == found.probability.shape == (5, 6)
+    for prompt, logits, probabilities in zip(prompts, found.logit, found.probability, strict=True):
+        ids, ended = tokenizer(prompt)["input_ids"], False
+        for logit, probability in zip(logits.tolist(), probabilities.tolist(), strict=True):
+            if ended:
+                assert math.isnan(logit) and math.isnan(probability)
+                continue
+            with torch.no_grad():
+                expected = model(torch.tensor([ids])).logits[0, -1]
+            assert logit == pytest.approx(expected.max().item(), abs=1e-3)
+            assert probability == pytest.approx(expected.softmax(-1).max().item(), abs=1e-3)
+            ids = [*ids, expected.argmax().item()]
+            ended = ids[-1] == model.generation_config.eos_token_id
+
+
+def test_max_logits_stop_at_the_end_of_the_text(tokenizer):
+    model, prompts = tiny_model("llama"), made_up_texts(3, seed=8)
+    free = max_logits(model, tokenizer, prompts, new_tokens=6)
+    first = model.generate(**tokenizer(prompts[0], return_tensors="pt"), max_new_tokens=3, do_sample=False, pad_token_id=0)
+    model.generation_config.eos_token_id = [int(first[0, -1])]  # make the third written token of the first prompt the end
+    ended = max_logits(model, tokenizer, prompts, new_tokens=6)
+    place = (first[0, -3:] == first[0, -1]).nonzero()[0, 0].item()
+    assert not ended.logit[0, : place + 1].isnan().any() and ended.logit[0, place + 1 :].isnan().all()
+    torch.testing.assert_close(ended.logit[0, : place + 1], free.logit[0, : place + 1])
+    with pytest.raises(RmuLabError, match="no prompts"):
+        max_logits(model, tokenizer, [])
+
+
+def test_alignment_is_the_cosine_of_every_token_but_the_first(tokenizer):
+    model, texts = tiny_model("llama"), made_up_texts(5, seed=8)
+    u = torch.rand(32, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for text in texts:
+        with torch.no_grad():
+            hidden = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[3][0, 1:]
+        expected.append((hidden @ u) / hidden.norm(dim=-1) / u.norm())
+    torch.testing.assert_close(alignment(model, tokenizer, texts, 3 * u, 2, batch_size=2), torch.cat(expected))

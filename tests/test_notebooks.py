@@ -62,3 +62,11 @@ def test_cells_that_may_show_a_progress_bar_are_not_compared(path):
         calls = re.findall(r"\b(?:unlearn|accuracy)\([^\n]*", cell.source)
         if any("progress=False" not in call for call in calls):
             assert "nbval-ignore-output" in cell.metadata.get("tags", []), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_pictures_have_text_for_who_cannot_see_them(path):
+    for cell in cells_of(path, "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 30, cell.source

@@ -1,7 +1,7 @@
-"""What notebooks use and nothing else does: claims that print a stable line, exercise checkers, plots."""
+"""What notebooks use and nothing else does: claims that print a stable line, exercise checkers, plots, widgets."""
 
 from .claims import claim
 from .exercises import check
-from .plots import accuracy_bars, style
+from .plots import ROLES, accuracy_bars, against, curves, distributions, film, show, style
 
-__all__ = ["accuracy_bars", "check", "claim", "style"]
+__all__ = ["ROLES", "accuracy_bars", "against", "check", "claim", "curves", "distributions", "film", "show", "style"]

@@ -1,28 +1,188 @@
-"""Figures of the course: one look, and titles that state what is seen."""
+"""Figures of the course: one look, one colour for each role, titles that state what is seen, text for who cannot see it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from scipy.stats import t as student
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from matplotlib.axes import Axes
 
     from ..evaluate import Accuracy
 
-BEFORE, AFTER, CHANCE = "#4c72b0", "#dd8452", "#777777"
+
+@dataclass(frozen=True)
+class Role:
+    """How everything that plays one role is drawn; line and marker tell it in greyscale too."""
+
+    colour: str
+    line: str
+    marker: str
+
+
+ROLES = {
+    "forget": Role("#ee7733", "-", "o"),
+    "retain": Role("#00508f", "--", "s"),
+    "frozen": Role("#222222", "-", "D"),
+    "steered": Role("#aa3377", "--", "^"),
+    "direction": Role("#b3a125", ":", "v"),
+}
+GREY = "#777777"
+
+Series = tuple[str, Sequence]
+"""A role and its values: one per x, or (x, repeats), of which mean and 95% interval are drawn."""
 
 
 def style() -> None:
     """Set the course's look for all figures that follow; call it once, in a notebook's set-up cell."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="deep")
-    plt.rcParams.update({"figure.figsize": (6.5, 3.6), "figure.dpi": 90, "axes.titlesize": 12, "axes.titleweight": "bold"})
+    sns.set_theme(context="notebook", style="whitegrid")
+    plt.rcParams.update(
+        {
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 90,
+            "figure.figsize": (6.5, 3.6),
+            "legend.fontsize": 9,
+        }
+    )
 
 
-def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str, chance: float = 0.25) -> Axes:
+def show(figure: Figure, *, alt: str) -> None:
+    """Display a figure as a picture that carries `alt`, a description for readers who cannot see it."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=figure.dpi)
+        plt.close(figure)
+        display(Image(data=file.getvalue(), format="png", alt=alt))
+
+
+def curves(
+    x: Sequence[float],
+    series: Mapping[str, Series],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    marks: Mapping[str, float] | None = None,
+    log: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Lines over x, each in its role's look, with a band where there are repeats.
+
+    Parameters
+    ----------
+    series
+        label -> (role, values).
+    title
+        the finding in a sentence.
+    marks
+        label -> x of a dotted vertical line, e.g. the steered block.
+    log
+        ``"x"``, ``"y"`` or ``"xy"``: axes in powers of ten.
+    """
+    axes = axes or plt.subplots()[1]
+    for label, (role, values) in series.items():
+        look, values = ROLES[role], np.asarray(values, dtype=float)
+        if values.ndim == 2:
+            repeats = values.shape[1]
+            half = student.ppf(0.975, repeats - 1) * values.std(axis=1, ddof=1) / repeats**0.5
+            values = values.mean(axis=1)
+            axes.fill_between(x, values - half, values + half, color=look.colour, alpha=0.18, linewidth=0)
+        axes.plot(x, values, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, label=label)
+    for axis in log:
+        getattr(axes, f"set_{axis}scale")("log")
+    for label, place in (marks or {}).items():
+        axes.axvline(place, color=GREY, linestyle=":", linewidth=1.2)
+        axes.text(place, 1.0, f" {label}", color=GREY, fontsize=9, va="top", transform=axes.get_xaxis_transform())
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title)
+    if len(series) > 1:
+        axes.legend(loc="best", frameon=True)
+    return axes.figure
+
+
+def distributions(
+    panels: Mapping[str, Mapping[str, Series]], *, title: str, xlabel: str, limits: tuple[float, float] | None = None
+) -> Figure:
+    """Histograms side by side, one panel per key, with each series' median as a line down to its label.
+
+    Parameters
+    ----------
+    panels
+        panel title -> label -> (role, values); NaN is left out.
+    """
+    figure, row = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), sharex=True, sharey=True, squeeze=False)
+    finite = {
+        panel: {label: (role, np.asarray(v, float)[np.isfinite(v)]) for label, (role, v) in series.items()}
+        for panel, series in panels.items()
+    }
+    everything = np.concatenate([values for series in finite.values() for _, values in series.values()])
+    bins = np.linspace(*(limits or np.quantile(everything, [0.002, 0.998])), 36)
+    for axes, (panel, series) in zip(row[0], finite.items(), strict=True):
+        for label, (role, values) in series.items():
+            look = ROLES[role]
+            sns.histplot(x=values, bins=bins, stat="density", element="step", alpha=0.25, color=look.colour, ax=axes,
+                         linestyle=look.line, linewidth=1.6, label=f"{label}: median {np.median(values):.3g}")  # fmt: skip
+            axes.axvline(np.median(values), color=look.colour, linestyle=look.line, linewidth=1)
+        axes.set(xlabel=xlabel, ylabel="density")
+        axes.set_title(panel, fontweight="normal", fontsize=10)
+        axes.legend(loc="upper left", frameon=True, fontsize=8.5)
+        axes.set_ylim(top=axes.get_ylim()[1] * (1.25 if len(panels) > 1 else 1.15))
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def against(expected: Sequence[float], found: Sequence[float], *, title: str, xlabel: str, ylabel: str) -> Figure:
+    """Points of found over expected on logarithmic axes, with the line on which they are equal."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.2))
+    expected, found = np.asarray(expected, dtype=float), np.asarray(found, dtype=float)
+    axes.scatter(expected, found, s=9, color=ROLES["steered"].colour, alpha=0.5, linewidths=0)
+    ends = [min(expected.min(), found.min()), max(expected.max(), found.max())]
+    axes.plot(ends, ends, color=GREY, linewidth=1.2, label="equal")
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    axes.set_title(title)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def film(frames: Mapping[str, Mapping[str, np.ndarray]], *, title: str, labels: tuple[str, str]) -> Figure:
+    """Small pictures of points in a plane, one per frame, on the same axes.
+
+    Parameters
+    ----------
+    frames
+        frame title -> role -> (points, 2).
+    labels
+        of the two axes.
+    """
+    figure, row = plt.subplots(1, len(frames), figsize=(2.5 * len(frames), 3.1), sharex=True, sharey=True, squeeze=False)
+    for axes, (name, groups) in zip(row[0], frames.items(), strict=True):
+        for role, points in groups.items():
+            look = ROLES[role]
+            axes.scatter(
+                *np.asarray(points).T, s=8, marker=look.marker, color=look.colour, alpha=0.45, linewidths=0, label=role
+            )
+        axes.set_title(name, fontweight="normal", fontsize=10)
+        axes.set_xlabel(labels[0])
+    row[0][0].set_ylabel(labels[1])
+    row[0][0].legend(loc="best", markerscale=2, fontsize=8)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str, chance: float = 0.25) -> Figure:
     """Two bars for each topic, before and after unlearning, with their 95% intervals and the level of guessing.
 
     Parameters
@@ -32,21 +192,26 @@ def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str
     title
         the finding in a sentence.
     """
-    _, axes = plt.subplots()
-    for offset, (label, colour) in enumerate((("before", BEFORE), ("after", AFTER))):
+    figure, axes = plt.subplots()
+    for offset, (label, role) in enumerate((("before", "frozen"), ("after", "steered"))):
         accuracies = [pair[offset] for pair in scores.values()]
-        heights = [score.accuracy for score in accuracies]
-        below = [score.accuracy - score.interval[0] for score in accuracies]
-        above = [score.interval[1] - score.accuracy for score in accuracies]
         places = [index + 0.38 * (offset - 0.5) for index in range(len(scores))]
-        axes.bar(places, heights, 0.36, yerr=(below, above), capsize=4, color=colour, label=label)
-        for place, height, up in zip(places, heights, above, strict=True):
-            axes.text(place, height + up + 0.02, f"{height:.0%}", ha="center", fontsize=10)
-    axes.axhline(chance, color=CHANCE, linestyle="--", linewidth=1)
-    axes.text(1.01, chance, "guessing", color=CHANCE, va="center", fontsize=9, transform=axes.get_yaxis_transform())
-    axes.set(xticks=range(len(scores)), ylim=(0, 1.18), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy", title=title)
+        _interval_bars(axes, places, accuracies, ROLES[role].colour, label)
+    axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
+    axes.text(1.01, chance, "guessing", color=GREY, va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    axes.set(xticks=range(len(scores)), ylim=(0, 1.2), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
+    axes.set_title(title)
     axes.set_xticklabels(scores)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper right", ncols=2, frameon=True)
-    return axes
+    return figure
+
+
+def _interval_bars(axes: Axes, places: Iterable[float], accuracies: Sequence[Accuracy], colour: str, label: str) -> None:
+    heights = [score.accuracy for score in accuracies]
+    below = [score.accuracy - score.interval[0] for score in accuracies]
+    above = [score.interval[1] - score.accuracy for score in accuracies]
+    axes.bar(places, heights, 0.36, yerr=(below, above), capsize=4, color=colour, ecolor=GREY, label=label)
+    for place, height, up in zip(places, heights, above, strict=True):
+        axes.text(place, height + up + 0.02, f"{height:.0%}", ha="center", fontsize=10)

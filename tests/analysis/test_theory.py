@@ -376,7 +376,7 @@ def test_first_order_on_smollm2_at_layer_7(smollm2):
     u = torch.rand(576, generator=torch.Generator().manual_seed(0))
     text = "A cold is caused by a virus that"
     (small,) = first_order_errors(model, tokenizer, text, layer=7, coefficient=570.0, direction=u, etas=[1.0], n=64)
-    assert 0.9 < small.variance_interval[0] and small.variance_interval[1] < 1.1
+    assert small.variance_interval[0] > 0.9 and small.variance_interval[1] < 1.1
     effects = coefficient_effects(model, tokenizer, text, layer=7, coefficients=[100, 1000, 10_000], direction=u, n=16)
     deviations = [effect.deviation for effect in effects]
     assert deviations == sorted(deviations, reverse=True)
