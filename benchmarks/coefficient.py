@@ -18,10 +18,10 @@ from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.questions import cloze_prompt
 
-COEFFICIENTS = (28.5, 57.0, 114.0, 228.0, 399.0, 570.0, 1140.0)  # 0.25 to 10 times the median ||h|| after block 7
+COEFFICIENTS = (28.5, 57.0, 114.0, 228.0, 570.0, 1140.0)  # 0.25 to 10 times the median ||h|| after block 7
 SEEDS = (0, 1, 2)  # of the direction u
-STEPS = (10, 20, 40)
-TEXTS, PROMPTS = 40, 32
+STEPS = (20, 40)
+TEXTS, PROMPTS, QUESTIONS = 40, 32, 100
 QUANTILES = [round(0.05 * index, 2) for index in range(21)]
 
 
@@ -43,7 +43,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model, tokenizer = load_model("smollm2-135m", device="cpu")
     forget, retain = load_corpus("forget_bio")["text"], load_corpus("retain_general")["text"]
-    questions = {name: list(load_questions(name, split="test")) for name in ("bio", "general")}
+    questions = {
+        name: list(load_questions(name, split="test").shuffle(seed=0).select(range(QUESTIONS)))
+        for name in ("bio", "general")
+    }
     prompts = {name: [cloze_prompt(row["question"]) for row in rows[:PROMPTS]] for name, rows in questions.items()}
 
     def measure(confidence: bool) -> dict:

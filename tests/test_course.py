@@ -1,10 +1,27 @@
+import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
-from rmu_lab.course import ROLES, accuracy_bars, against, check, claim, curves, distributions, film, show, style
+from rmu_lab.course import (
+    ROLES,
+    accuracy_bars,
+    against,
+    check,
+    claim,
+    coefficient_explorer,
+    coefficient_panel,
+    curves,
+    distributions,
+    film,
+    show,
+    style,
+)
 from rmu_lab.course.claims import ClaimFailed
-from rmu_lab.evaluate import Accuracy
+from rmu_lab.evaluate import Accuracy, wilson_interval
 
 
 def test_claim(capsys):
@@ -64,7 +81,7 @@ def test_curves_draw_means_and_student_intervals():
 
 def test_distributions_leave_nan_out_and_state_medians():
     style()
-    values = np.array([1.0, 2.0, 3.0, np.nan])
+    values = torch.tensor([1.0, 2.0, 3.0, torch.nan])
     figure = distributions({"a": {"base": ("frozen", values)}, "b": {"base": ("frozen", values + 1)}}, title="T", xlabel="x")
     legends = [axes.get_legend().get_texts()[0].get_text() for axes in figure.axes]
     assert legends == ["base: median 2", "base: median 3"]
@@ -99,3 +116,41 @@ def test_roles_are_told_apart_without_colour():
         light, dark = sorted((by_name[one], by_name[other]), reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 1.8, (one, other)
     assert len({role.marker for role in ROLES.values()}) == len(ROLES)
+
+
+STORED = json.loads((Path(__file__).parent.parent / "data/results/coefficient.json").read_text(encoding="utf-8"))
+
+
+def test_coefficient_panel_draws_the_stored_row():
+    style()
+    row = STORED["rows"][-1]
+    figure = coefficient_panel(STORED, row["coefficient"], row["seed"], row["steps"])
+    left, middle, right = figure.axes
+    assert [bar.get_height() for bar in left.patches] == [row["bio"]["accuracy"], row["general"]["accuracy"]]
+    assert list(middle.lines[0].get_xdata()) == row["forget cosine"]
+    assert list(right.lines[1].get_xdata()) == row["bio max logit"]
+    with pytest.raises(KeyError, match="no row with"):
+        coefficient_panel(STORED, 1.0, 0, 40)
+
+
+def test_coefficient_explorer_redraws_when_a_knob_is_turned(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("rmu_lab.course.widgets.show", lambda figure, alt: drawn.append(alt))
+    explorer = coefficient_explorer(STORED)
+    explorer.update()
+    explorer.children[0].value = 28.5
+    assert drawn[0].endswith("c = 1140.") and drawn[-1].endswith("c = 28.5.")
+
+
+def test_stored_coefficient_run_is_whole_and_says_where_it_comes_from():
+    """Every coefficient with every seed and number of steps, and what repeats it."""
+    from benchmarks.coefficient import COEFFICIENTS, QUANTILES, SEEDS, STEPS
+
+    cells = [(row["coefficient"], row["seed"], row["steps"]) for row in STORED["rows"]]
+    assert cells == [(c, seed, steps) for c in COEFFICIENTS for seed in SEEDS for steps in STEPS]
+    assert STORED["quantiles"] == QUANTILES
+    assert "benchmarks.coefficient" in STORED["provenance"]["command"]
+    for row in STORED["rows"]:
+        for name in ("bio", "general"):
+            successes, n = round(row[name]["accuracy"] * row[name]["questions"]), row[name]["questions"]
+            assert row[name]["interval"] == pytest.approx(wilson_interval(successes, n))

@@ -3,5 +3,19 @@
 from .claims import claim
 from .exercises import check
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, show, style
+from .widgets import coefficient_explorer, coefficient_panel
 
-__all__ = ["ROLES", "accuracy_bars", "against", "check", "claim", "curves", "distributions", "film", "show", "style"]
+__all__ = [
+    "ROLES",
+    "accuracy_bars",
+    "against",
+    "check",
+    "claim",
+    "coefficient_explorer",
+    "coefficient_panel",
+    "curves",
+    "distributions",
+    "film",
+    "show",
+    "style",
+]

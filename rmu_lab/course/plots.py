@@ -12,6 +12,7 @@ import numpy as np
 import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def distributions(
     """
     figure, row = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), sharex=True, sharey=True, squeeze=False)
     finite = {
-        panel: {label: (role, np.asarray(v, float)[np.isfinite(v)]) for label, (role, v) in series.items()}
+        panel: {label: (role, _finite(values)) for label, (role, values) in series.items()}
         for panel, series in panels.items()
     }
     everything = np.concatenate([values for series in finite.values() for _, values in series.values()])
@@ -146,15 +147,24 @@ def distributions(
 
 def against(expected: Sequence[float], found: Sequence[float], *, title: str, xlabel: str, ylabel: str) -> Figure:
     """Points of found over expected on logarithmic axes, with the line on which they are equal."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2))
+    figure, axes = plt.subplots(figsize=(5.6, 4.4))
     expected, found = np.asarray(expected, dtype=float), np.asarray(found, dtype=float)
     axes.scatter(expected, found, s=9, color=ROLES["steered"].colour, alpha=0.5, linewidths=0)
     ends = [min(expected.min(), found.min()), max(expected.max(), found.max())]
     axes.plot(ends, ends, color=GREY, linewidth=1.2, label="equal")
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter("{x:.3g}")
+        axis.set_major_formatter("{x:.3g}")
+        axis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.set_title(title)
     axes.legend(loc="upper left")
     return figure
+
+
+def _finite(values: Sequence) -> np.ndarray:
+    values = np.asarray(values, dtype=float).ravel()
+    return values[np.isfinite(values)]
 
 
 def film(frames: Mapping[str, Mapping[str, np.ndarray]], *, title: str, labels: tuple[str, str]) -> Figure:
