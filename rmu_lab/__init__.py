@@ -31,6 +31,10 @@ _HOME = {
     "UnlearnConfig": "unlearning.config",
     "UnlearnResult": "unlearning.result",
     "unlearn": "unlearning.unlearn",
+    "grid": "unlearning.sweep",
+    "sweep": "unlearning.sweep",
+    "load_sweep": "unlearning.rows",
+    "SweepRow": "unlearning.rows",
     "RmuLabError": "errors",
 }
 __all__ = sorted(_HOME)
@@ -43,6 +47,8 @@ if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
     from .questions import load_questions
     from .unlearning.config import UnlearnConfig
     from .unlearning.result import UnlearnResult
+    from .unlearning.rows import SweepRow, load_sweep
+    from .unlearning.sweep import grid, sweep
     from .unlearning.unlearn import unlearn
 
 

@@ -149,9 +149,12 @@ def corpus_digests(texts: TopicTexts) -> dict[str, str]:
     return {f"{role} {topic}": digest(of_one) for (role, topic), of_one in texts.items()}
 
 
-def batch_key(role: str, topic: str, step: int, topics: Sequence[str], batches: TopicBatches) -> BatchKey:
-    """The batch that `step` (from 0) takes: topics take turns, and batches come round again when they run out."""
-    return role, topic, (step // len(topics)) % len(batches[role, topic])
+def step_keys(batches: TopicBatches, step: int) -> tuple[BatchKey, BatchKey]:
+    """The forget and the retain batch of a step (from 0): topics take turns, batches come round again."""
+    topics = [topic for role, topic in batches if role == "forget"]
+    topic, index = topics[step % len(topics)], step // len(topics)
+    forget, retain = ((role, topic, index % len(batches[role, topic])) for role in ("forget", "retain"))
+    return forget, retain
 
 
 def _by_topic(corpus: Texts | Mapping[str, Texts], role: str, at_least: int) -> dict[str, list[str]]:
@@ -193,13 +196,12 @@ def train(
     history = []
     bar = tqdm(range(config.steps), desc="unlearning", unit="step", delay=5, disable=not progress)
     for step in bar:
-        topic = topics[step % len(topics)]
         parts = {}
         optimizer.zero_grad()
         # One backward pass after the other: the gradients add up, and only one batch's activations are held at a time.
-        for role in ("forget", "retain"):
-            key = batch_key(role, topic, step, topics, batches)
-            batch = batches[role, topic][key[-1]].to(model.device)
+        for key in step_keys(batches, step):
+            role, topic, index = key
+            batch = batches[role, topic][index].to(model.device)
             counted = batch.counted(padding=config.count_padding, first_token=config.count_first_token)
             passed = passes(key, batch)
             hidden = run_window(model, passed, config.window, _cast(masters, passed.trunk.dtype))

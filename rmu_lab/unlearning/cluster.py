@@ -1,0 +1,118 @@
+"""A sweep on Ray: as many workers as there are processors or GPUs, each with its own model and frozen passes.
+
+A worker takes one setting after the other; if it dies, its setting goes to a new one, and every finished
+row is with the caller already. Taught in notebook 09.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import RmuLabError
+from .config import UnlearnConfig
+from .rows import SweepRow
+from .worker import Job, Worker
+
+MOST_DEATHS = 3
+"""Workers that may die one after the other without a row in between, before a sweep gives up."""
+
+
+class _RemoteWorker:
+    """A `Worker` inside a process of Ray's."""
+
+    def __init__(self, job: Job, device: str) -> None:
+        self.worker = Worker(dataclasses.replace(job, model=job.model.to(device))).__enter__()
+
+    def row(self, config: UnlearnConfig | None) -> SweepRow:
+        return self.worker.row(config)
+
+    def close(self) -> None:
+        self.worker.__exit__()
+
+
+def work_on_ray(
+    job: Job, configs: Sequence[UnlearnConfig | None], address: str, workers: int | None, scratch: str | Path | None
+) -> Iterator[SweepRow]:
+    """The rows of a job's settings in the order in which they are finished; parameters as in `sweep`.
+
+    Raises
+    ------
+    RmuLabError
+        if Ray is not installed or not reached, or workers keep dying.
+    """
+    try:
+        import ray
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+    except ImportError:
+        raise RmuLabError("Ray is not installed; install it with: pip install 'rmu-lab[cluster]'.") from None
+
+    ours = not ray.is_initialized()
+    if ours:
+        place: dict[str, Any] = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+        try:
+            ray.init(logging_level="error", log_to_driver=False, **(place if address == "local" else {"address": address}))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RmuLabError(f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'.") from error
+    actors = []
+    try:
+        device = job.model.device.type
+        needs = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
+        there = ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0)
+        count = max(1, min(workers or int(there), len(configs)))
+        remote_job = dataclasses.replace(
+            job,
+            model=job.model if device == "cpu" else copy.deepcopy(job.model).to("cpu"),
+            scratch=None if scratch is None else str(scratch),
+            progress=False,
+        )
+        shared_job = ray.put(remote_job)
+        worker_class = ray.remote(**needs)(_RemoteWorker)
+
+        def start() -> Any:
+            actors.append(worker_class.remote(shared_job, device))
+            return actors[-1]
+
+        waiting, deaths = deque(configs), 0
+        running = {}
+        for _ in range(count):
+            actor, config = start(), waiting.popleft()
+            running[actor.row.remote(config)] = actor, config
+        while running:
+            (finished,), _ = ray.wait(list(running), num_returns=1)
+            actor, config = running.pop(finished)
+            try:
+                row = ray.get(finished)
+            except (RayActorError, OutOfMemoryError) as error:
+                deaths += 1
+                if deaths > MOST_DEATHS:
+                    raise RmuLabError(
+                        f"{deaths} workers died one after the other ({_first_line(error)}); the rows so far are kept. "
+                        "Give each more memory, or use fewer of them."
+                    ) from error
+                waiting.appendleft(config)
+                actors.remove(actor)
+                actor = start()
+            except RayTaskError as error:
+                raise (RmuLabError(str(error.cause)) if isinstance(error.cause, RmuLabError) else error) from error
+            else:
+                deaths = 0
+                yield row
+            if waiting:
+                config = waiting.popleft()
+                running[actor.row.remote(config)] = actor, config
+    finally:
+        if ours:
+            ray.shutdown()
+        else:
+            for actor in actors:
+                ray.kill(actor)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
