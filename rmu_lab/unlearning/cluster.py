@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,8 +57,9 @@ def work_on_ray(
     if ours:
         place: dict[str, Any] = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
         try:
+            _knock(address)
             ray.init(logging_level="error", log_to_driver=False, **(place if address == "local" else {"address": address}))
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RmuLabError(f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'.") from error
     actors = []
     try:
@@ -112,6 +114,13 @@ def work_on_ray(
         else:
             for actor in actors:
                 ray.kill(actor)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once if nobody listens at a ``host:port``; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _first_line(error: BaseException) -> str:

@@ -114,24 +114,43 @@ class Worker:
         """Train and score one setting of the job; None gives the base model's row."""
         if config is None:
             return self._row(None, self._base, [], {"training": 0.0, "evaluation": self._base_seconds})
-        self._record(config)
         start = time.perf_counter()
         try:
-            with frozen(self.job.model):
-                edit, directions, history = train(
-                    self.job.model, trained_names(self.job.model, config), self._batches, config,
-                    functools.partial(self._pass, config.window), progress=False,
-                )  # fmt: skip
+            result = self.train(config)
         except DivergedError as error:
             return self._row(config, {}, [], {"training": time.perf_counter() - start, "evaluation": 0.0}, str(error))
-        trained = time.perf_counter()
-        job = self.job
-        facts = {"model_name": job.model.name_or_path, "digests": job.digests, "provenance": {}, "seconds": 0.0}
-        result = UnlearnResult(edit=edit, directions=directions, history=history, config=config, **facts)
-        with result.applied(job.model):
-            scores = {name: self._resumed_accuracy(name, config.layer - 2) for name in job.questions}
-        seconds = {"training": trained - start, "evaluation": time.perf_counter() - trained}
-        return self._row(config, scores, history, seconds)
+        start = time.perf_counter()
+        with result.applied(self.job.model):
+            scores = {name: self._resumed_accuracy(name, config.layer - 2) for name in self.job.questions}
+        seconds = {"training": result.seconds, "evaluation": time.perf_counter() - start}
+        return self._row(config, scores, result.history, seconds)
+
+    def train(self, config: UnlearnConfig) -> UnlearnResult:
+        """What `unlearn` gives for one setting of the job, from recorded passes.
+
+        Raises
+        ------
+        DivergedError
+            if a loss or a trained matrix is not finite.
+        """
+        model = self.job.model
+        self._record(config)
+        start = time.perf_counter()
+        passes = functools.partial(self._pass, config.window)
+        with frozen(model):
+            edit, directions, history = train(
+                model, trained_names(model, config), self._batches, config, passes, progress=False
+            )
+        return UnlearnResult(
+            edit=edit,
+            directions=directions,
+            history=history,
+            config=config,
+            model_name=model.name_or_path,
+            digests=self.job.digests,
+            provenance=provenance(config.seed),
+            seconds=time.perf_counter() - start,
+        )
 
     def _row(
         self,
