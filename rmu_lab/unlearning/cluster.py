@@ -60,7 +60,9 @@ def work_on_ray(
             _knock(address)
             ray.init(logging_level="error", log_to_driver=False, **(place if address == "local" else {"address": address}))
         except (OSError, ValueError, RuntimeError) as error:
-            raise RmuLabError(f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'.") from error
+            raise RmuLabError(
+                f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'."
+            ) from error
     actors = []
     try:
         device = job.model.device.type

@@ -118,7 +118,9 @@ def _read(path: Path) -> tuple[list[dict], int]:
             if whole:
                 rows.append(json.loads(line))
         except ValueError:
-            raise RmuLabError(f"{path}, line {number} is no row of a sweep; give a new file, or one sweep() wrote.") from None
+            raise RmuLabError(
+                f"{path}, line {number} is no row of a sweep; give a new file, or one sweep() wrote."
+            ) from None
     return rows, sum(len(line) + 1 for line in lines)
 
 

@@ -48,7 +48,9 @@ def grid(*, base: UnlearnConfig | None = None, **values: Sequence[Any]) -> list[
         if name not in fields:
             raise RmuLabError(f"UnlearnConfig has no field {name!r}; use {', '.join(fields)}.")
         if isinstance(choices, str) or not isinstance(choices, Iterable) or not list(choices):
-            raise RmuLabError(f"{name} is {choices!r}; give a list of values, such as {name}=[{getattr(UnlearnConfig(), name)!r}].")
+            raise RmuLabError(
+                f"{name} is {choices!r}; give a list of values, such as {name}=[{getattr(UnlearnConfig(), name)!r}]."
+            )
     base = base or UnlearnConfig()
     return [
         dataclasses.replace(base, **dict(zip(values, combination, strict=True)))

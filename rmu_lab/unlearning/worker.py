@@ -68,7 +68,9 @@ def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[st
         weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     asked = {
-        f"questions {name}": digest(json.dumps([row.get(field) for field in ("question", "choices", "answer")]) for row in rows)
+        f"questions {name}": digest(
+            json.dumps([row.get(field) for field in ("question", "choices", "answer")]) for row in rows
+        )
         for name, rows in questions.items()
     }
     return {"weights": weights.hexdigest(), **corpus_digests(texts), **asked}
@@ -184,7 +186,9 @@ class Worker:
         depths = {depth for other in same for depth in (other.layer - 2, other.layer + 1)}
         self._batches = topic_batches(self.job.tokenizer, self.job.texts, config)
         steps = max(other.steps for other in same)
-        self._recorded = list(dict.fromkeys(itertools.chain.from_iterable(step_keys(self._batches, s) for s in range(steps))))
+        self._recorded = list(
+            dict.fromkeys(itertools.chain.from_iterable(step_keys(self._batches, s) for s in range(steps)))
+        )
         bar = tqdm(self._recorded, desc="frozen passes", unit="batch", delay=5, disable=not self.job.progress)
         with frozen(self.job.model):
             for key in bar:

@@ -51,7 +51,9 @@ def test_a_torn_last_line_is_cut_and_the_rest_kept(cut, tmp_path_factory):
     assert not [folder for folder in path.parent.iterdir() if folder.is_dir()]
 
 
-@pytest.mark.parametrize("content", ["notes without a line end", '{"text": "a corpus"}\n', '{"key": "x"}\nnot a row\n', "\n\n"])
+@pytest.mark.parametrize(
+    "content", ["notes without a line end", '{"text": "a corpus"}\n', '{"key": "x"}\nnot a row\n', "\n\n"]
+)
 def test_other_files_are_left_alone(content, tmp_path):
     path = tmp_path / "precious"
     path.write_text(content)
@@ -69,7 +71,11 @@ def test_unusable_files(tmp_path):
     path.write_text('{"key": "x"}\n')
     with pytest.raises(RmuLabError, match="no row of a sweep"):
         load_sweep(path)
-    with RowFile(tmp_path / "held"), pytest.raises(RmuLabError, match="Another sweep is writing to"), RowFile(tmp_path / "held"):
+    with (
+        RowFile(tmp_path / "held"),
+        pytest.raises(RmuLabError, match="Another sweep is writing to"),
+        RowFile(tmp_path / "held"),
+    ):
         pass
     with pytest.raises(RmuLabError, match="cannot be written"), RowFile(path / "below a file"):
         pass
