@@ -9,7 +9,6 @@ notebook 05.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -148,7 +147,7 @@ def advise(
     (batch,) = token_batches(tokenizer, together, len(together), max_length)
     profile = _profile(model, batch.to(model.device), len(chosen["forget"]))
     hidden_size = model.config.get_text_config(decoder=True).hidden_size
-    layer = _choose_layer(profile)
+    layer = max(_candidates(profile), key=lambda index: profile[index].separability)
     numbers = _numbers(profile, layer, hidden_size, BETA, STEPS)
     return Advice(
         model_name=model.name_or_path,
@@ -239,9 +238,9 @@ def separability(hidden: Tensor, counted: Tensor, is_forget: Tensor) -> float:
 # Proposing
 
 
-def _choose_layer(profile: tuple[LayerProfile, ...]) -> int:
+def _candidates(profile: tuple[LayerProfile, ...]) -> range:
     low, high = (max(2, round(share * len(profile))) for share in DEPTHS)
-    return max(range(low, max(low, high) + 1), key=lambda layer: profile[layer].separability)
+    return range(low, high + 1)
 
 
 def _numbers(profile: tuple[LayerProfile, ...], layer: int, size: int, beta: float, steps: int) -> dict[str, float]:
@@ -260,32 +259,32 @@ def _numbers(profile: tuple[LayerProfile, ...], layer: int, size: int, beta: flo
 def _reasons(
     model: PreTrainedModel, profile: tuple[LayerProfile, ...], layer: int, numbers: dict[str, float], topics: int
 ) -> dict[str, str]:
-    here, top = profile[layer], len(profile) - 1
-    low, high = (max(2, round(share * len(profile))) for share in DEPTHS)
+    here, among = profile[layer], _candidates(profile)
+    best = max(row.separability for row in profile)
     relative = numbers["lr"] * STEPS / statistics.fmean(block.weight_rms for block in profile[layer - 2 : layer + 1])
     lr = (
-        f"Measured: {STEPS} steps of Adam at this rate, if all agreed, would move forget text half of the way to its target; "
-        f"entries change by up to {relative:.1f} times their root mean square. Half is a rule of thumb from SmolLM2-135M; "
-        "try three times more and less."
+        f"Measured: {STEPS} steps of Adam at this rate, if all agreed, would move forget text half of the way to its "
+        f"target; entries change by up to {relative:.1f} times their root mean square. Half is a rule of thumb from "
+        "SmolLM2-135M; try three times more and less."
     )
     if any("post_feedforward" in name for name, _ in decoder_blocks(model)[layer].named_children()):
         lr += " This model normalises what its MLPs put out, which this does not take into account: trust it less."
     return {
         "layer": (
-            f"Forget and retain tokens are told apart in {here.separability:.0%} of pairs, the most among layers {low} to "
-            f"{max(low, high)} of 0 to {top} ({max(row.separability for row in profile):.0%} at the best layer of all). Looking "
-            "only between a sixth and a third of the depth is a rule of thumb: published settings lie at a quarter, and "
-            "many blocks above are left to be disturbed."
+            f"Forget and retain tokens are told apart in {here.separability:.0%} of pairs, the most among layers "
+            f"{among[0]} to {among[-1]} of 0 to {len(profile) - 1} ({best:.0%} at the best of all). Looking only between a "
+            "sixth and a third of the depth is a rule of thumb: published settings lie at a quarter, and many blocks above "
+            "are left to be disturbed."
         ),
         "coefficient": (
-            f"beta times the median norm of forget tokens, {here.forget_norm:.3g} (retain {here.retain_norm:.3g}; first tokens, "
-            f"left out, {here.sink_norm:.3g}). Only RMU uses it."
+            f"beta times the median norm of forget tokens, {here.forget_norm:.3g} (retain {here.retain_norm:.3g}; first "
+            f"tokens, left out, {here.sink_norm:.3g}). Only RMU uses it."
         ),
-        "beta": "A rule of thumb: the paper of Adaptive RMU tried 2, 3, 5 and 10 on four 7B models and reports 5.",
+        "beta": "A rule of thumb: the paper of Adaptive RMU tried 2, 3, 5 and 10 on four models of 6B to 8B and reports 5.",
         "alpha": (
             f"So that a retain token moved by {TOLERANCE} of its norm costs as much as a forget token that stays where it "
             "is. The ratio is a rule of thumb from SmolLM2-135M; larger keeps more and forgets less."
         ),
         "lr": lr,
-        "steps": f"A rule of thumb, {STEPS} for each topic ({topics}); lr was computed for it, and half the steps want twice the lr.",
+        "steps": f"A rule of thumb, {STEPS} a topic ({topics}). lr is computed for it: half the steps want twice the lr.",
     }

@@ -12,6 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,17 @@ class _RemoteWorker:
     """A `Worker` inside a process of Ray's."""
 
     def __init__(self, job: Job, device: str) -> None:
-        self.worker = Worker(dataclasses.replace(job, model=job.model.to(device))).__enter__()
+        self._work = ExitStack()
+        self._worker: Worker | None = None
+        self._job = dataclasses.replace(job, model=job.model.to(device))
 
     def row(self, config: UnlearnConfig | None) -> SweepRow:
-        return self.worker.row(config)
+        if self._worker is None:  # not in __init__, whose errors would look like a worker's death
+            self._worker = self._work.enter_context(Worker(self._job))
+        return self._worker.row(config)
 
     def close(self) -> None:
-        self.worker.__exit__()
+        self._work.close()
 
 
 def work_on_ray(
@@ -103,13 +108,16 @@ def work_on_ray(
                 actors.remove(actor)
                 actor = start()
             except RayTaskError as error:
-                raise (RmuLabError(str(error.cause)) if isinstance(error.cause, RmuLabError) else error) from error
+                if isinstance(error.cause, RmuLabError):
+                    raise RmuLabError(str(error.cause)) from error
+                raise
             else:
                 deaths = 0
                 yield row
             if waiting:
                 config = waiting.popleft()
                 running[actor.row.remote(config)] = actor, config
+        ray.get([actor.close.remote() for actor in actors])  # removes what they keep on disk
     finally:
         if ours:
             ray.shutdown()

@@ -150,7 +150,7 @@ class RowFile:
             raise self._unwritable(error) from None
         try:
             self.rows, whole = _read(self.path) if self.path.exists() else ([], 0)
-            self._file = open(self.path, "ab")  # noqa: SIM115 -- closed by __exit__
+            self._file = open(self.path, "ab")  # closed by __exit__
             self._file.truncate(whole)
         except OSError as error:
             self._lock.release()

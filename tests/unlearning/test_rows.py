@@ -2,7 +2,7 @@ import json
 
 import pytest
 from filelock import FileLock
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, SweepRow, UnlearnConfig, load_sweep
@@ -31,6 +31,7 @@ def test_rows_are_on_disk_at_once(tmp_path):
             assert load_sweep(file.path) == [row(n) for n in range(number + 1)]
 
 
+@settings(deadline=None)  # the disk may be slow
 @given(cut=st.integers(1, 2000))
 def test_a_torn_last_line_is_cut_and_the_rest_kept(cut, tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"

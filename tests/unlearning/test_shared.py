@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, decoder_blocks
@@ -87,6 +87,7 @@ def test_blocks_that_return_more_are_refused(tokenizer):
         record_batch(model, batch, {2})
 
 
+@settings(deadline=None)  # the disk may be slow
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
     budget=st.integers(0, 2000),

@@ -238,14 +238,17 @@ def test_two_workers_on_ray_make_the_same_rows_even_if_one_is_killed(ray, tokeni
 
     thread = threading.Thread(target=kill_one_soon, daemon=True)
     thread.start()
-    rows = sweep(model, tokenizer, FORGET, RETAIN, CONFIGS, ASKED, out=out, ray="local", workers=2)
+    (tmp_path / "scratch").mkdir()
+    spilled = {"memory_bytes": 50_000, "scratch": tmp_path / "scratch"}
+    rows = sweep(model, tokenizer, FORGET, RETAIN, CONFIGS, ASKED, out=out, ray="local", workers=2, **spilled)
     thread.join(timeout=10)
     assert len(killed) == 1
     for ours, theirs in zip(rows, expected, strict=True):
         close(ours, theirs)
     assert len(load_sweep(out)) == len(expected)  # no row was made twice
+    assert len(list((tmp_path / "scratch").iterdir())) <= 1  # that of the one that was killed
 
 
 def test_errors_on_ray(ray, tokenizer, tmp_path):
-    with pytest.raises(RmuLabError, match="No Ray cluster was reached at '127.0.0.1:1'"):
+    with pytest.raises(RmuLabError, match=r"No Ray cluster was reached at '127\.0\.0\.1:1'"):
         sweep(tiny_model("llama"), tokenizer, FORGET, RETAIN, [SHORT], ASKED, out=tmp_path / "a.jsonl", ray="127.0.0.1:1")
