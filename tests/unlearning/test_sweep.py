@@ -198,6 +198,22 @@ def test_errors_come_before_any_work(tokenizer, tmp_path, monkeypatch):
     assert not out.exists()
 
 
+@pytest.mark.slow
+def test_smollm2_rows_equal_plain_unlearn_and_accuracy(smollm2, tmp_path):
+    from rmu_lab import load_corpus, load_questions
+
+    texts = load_corpus("forget_bio")["text"][:8], load_corpus("retain_general")["text"][:8]
+    asked = {name: load_questions(name, "dev").select(range(8)) for name in ("bio", "general")}
+    configs = [UnlearnConfig(layer=20, steps=2), UnlearnConfig.published(layer=27, steps=2, max_length=64, lr=1e-3)]
+    rows = sweep(*smollm2, *texts, configs, asked, out=tmp_path / "rows.jsonl", progress=False)
+    for row in rows[1:]:
+        result = unlearn(*smollm2, *texts, row.config, progress=False)
+        assert row.last["loss"] == pytest.approx(result.history[-1]["loss"], rel=1e-5)
+        with result.applied(smollm2[0]):
+            for name, score in row.scores.items():
+                assert score == accuracy(*smollm2, asked[name], progress=False)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # On Ray
 
