@@ -34,6 +34,12 @@ _HOME = {
     "UnlearnConfig": "unlearning.config",
     "UnlearnResult": "unlearning.result",
     "unlearn": "unlearning.unlearn",
+    "Advice": "unlearning.advisor",
+    "advise": "unlearning.advisor",
+    "grid": "unlearning.sweep",
+    "sweep": "unlearning.sweep",
+    "load_sweep": "unlearning.rows",
+    "SweepRow": "unlearning.rows",
     "RmuLabError": "errors",
 }
 __all__ = sorted(_HOME)
@@ -45,8 +51,11 @@ if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
     from .evaluate import Accuracy, accuracy, accuracy_change, alignment, answers, max_logits
     from .models import decoder_blocks, load_model
     from .questions import load_questions
+    from .unlearning.advisor import Advice, advise
     from .unlearning.config import UnlearnConfig
     from .unlearning.result import UnlearnResult
+    from .unlearning.rows import SweepRow, load_sweep
+    from .unlearning.sweep import grid, sweep
     from .unlearning.unlearn import unlearn
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate``."""
+"""The command line: ``rmu-lab demo | unlearn | evaluate | sweep | advise``."""
 
 from __future__ import annotations
 
@@ -152,6 +152,94 @@ def evaluate(
         if json_out is not None:
             asked: dict[str, Any] = {"model": model, "questions": questions, "split": split}
             write_json(json_out, asked | dataclasses.asdict(score) | {"provenance": provenance()})
+
+
+@app.command()
+def sweep(
+    forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
+    retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
+    questions: Annotated[list[str], typer.Option(help="JSON Lines file or set of this course; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="JSON Lines file of rows; one of a stopped sweep is gone on with.")],
+    model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
+    layer: Annotated[str, typer.Option(help="Values such as 5,7,10-12.")] = str(_DEFAULTS.layer),
+    method: Annotated[str, typer.Option(help="Values, here and below separated by commas.")] = "rmu,adaptive_rmu",
+    coefficient: Annotated[str, typer.Option(help="Norms that RMU steers to.")] = str(_DEFAULTS.coefficient),
+    beta: Annotated[str, typer.Option(help="Multiples of the norm that Adaptive RMU steers to.")] = str(_DEFAULTS.beta),
+    alpha: Annotated[str, typer.Option(help="Weights of the retain loss.")] = str(_DEFAULTS.alpha),
+    lr: Annotated[str, typer.Option(help="Learning rates.")] = str(_DEFAULTS.lr),
+    steps: Annotated[str, typer.Option(help="Training steps.")] = str(_DEFAULTS.steps),
+    seed: Annotated[str, typer.Option(help="Of the steering direction, such as 0-2.")] = str(_DEFAULTS.seed),
+    split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Questions of each set, drawn with a fixed seed; by default all.")
+    ] = None,
+    ray: Annotated[str | None, typer.Option(help="local, auto or the address of a Ray cluster.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes on Ray; by default one per processor or GPU.")] = None,
+    device: Device = None,
+) -> None:
+    """Train and score every combination of settings; stopped, the same command goes on where it was."""
+    given = {name: value for name, value in locals().items() if hasattr(_DEFAULTS, name)}
+    with _clear_errors():
+        from . import grid, load_corpus, load_model, load_questions
+        from . import sweep as run
+
+        configs = grid(**{name: _values(name, text) for name, text in given.items()})
+        asked = {name: load_questions(name, split=split) for name in questions}
+        if limit is not None:
+            asked = {name: rows.shuffle(seed=0).select(range(min(limit, len(rows)))) for name, rows in asked.items()}
+        texts = load_corpus(forget), load_corpus(retain)
+        loaded, tokenizer = load_model(model, device=device)
+        rows = run(loaded, tokenizer, *texts, configs, asked, out=out, ray=ray, workers=workers)
+        varied = [name for name, text in given.items() if len(_values(name, text)) > 1]
+        table = Table(*varied, *map(escape, asked), title=f"Accuracy; {len(rows)} rows in {escape(str(out))}")
+        for row in rows:
+            setting = [str(getattr(row.config, name)) if row.config else "base" for name in varied]
+            table.add_row(*setting, *(_share(row.scores[name]) if row.scores else "diverged" for name in asked))
+        console.print(table)
+
+
+def _share(score: Any) -> str:
+    low, high = score.interval
+    return f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _values(name: str, text: str) -> list[Any]:
+    """The values of a comma-separated list, of the type of that setting; integers may be ranges such as 2-5."""
+    kind = type(getattr(_DEFAULTS, name))
+    values: list[Any] = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        try:
+            values += range(int(low), int(high) + 1) if kind is int and dash else [kind(part.strip())]
+        except ValueError:
+            raise RmuLabError(f"--{name} is {text!r}; give numbers separated by commas, such as 5,7.") from None
+    return values
+
+
+@app.command()
+def advise(
+    forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
+    retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
+    model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
+    device: Device = None,
+) -> None:
+    """Propose layer, coefficient, beta, alpha, learning rate and steps for a model, with reasons, from one forward pass."""
+    with _clear_errors():
+        from . import advise as propose
+        from . import load_corpus, load_model
+
+        texts = load_corpus(forget), load_corpus(retain)
+        advice = propose(*load_model(model, device=device), *texts)
+        table = Table("layer", "forget norm", "retain norm", "first token", "separability", title="Profile")
+        for row in advice.profile:
+            norms = (row.forget_norm, row.retain_norm, row.sink_norm)
+            style = "bold" if row.layer == advice.layer else None
+            table.add_row(str(row.layer), *(f"{norm:.4g}" for norm in norms), f"{row.separability:.2f}", style=style)
+        console.print(table)
+        table = Table("setting", "proposal", "why", title=f"Advice for {escape(model)}", show_lines=True)
+        for name, reason in advice.reasons.items():
+            table.add_row(name, f"{getattr(advice, name):g}", escape(reason))
+        console.print(table)
 
 
 if __name__ == "__main__":

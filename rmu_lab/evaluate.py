@@ -5,6 +5,7 @@ Taught in notebooks 00 (accuracy, answers), 02 (MaxLogit) and 03 (alignment).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -157,25 +158,34 @@ def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list
     first = torch.tensor([option[0] for option in rows], device=device)
     totals = output.logits[:, -1].float().log_softmax(dim=-1)[owner, first]
 
-    longer = [row for row, option in enumerate(rows) if len(option) > 1]  # options of one token are done
-    if longer:
-        owner, rest = owner[longer], [rows[row] for row in longer]
+    for group in _width_groups([len(option) - 1 for option in rows]):
+        owners, rest = owner[group], [rows[row] for row in group]
         width = max(map(len, rest))
         tokens = torch.stack([pad(torch.tensor(option), (0, width - len(option))) for option in rest]).to(device)
         real = torch.arange(width, device=device) < torch.tensor([len(option) for option in rest], device=device)[:, None]
-        cache = output.past_key_values
-        cache.batch_select_indices(owner)
+        cache = copy.deepcopy(output.past_key_values)
+        cache.batch_select_indices(owners)
         logits = model(
             input_ids=tokens[:, :-1],
-            attention_mask=torch.cat([mask[owner], real[:, :-1].long()], dim=1),
-            position_ids=lengths[owner][:, None] + torch.arange(width - 1, device=device),
+            attention_mask=torch.cat([mask[owners], real[:, :-1].long()], dim=1),
+            position_ids=lengths[owners][:, None] + torch.arange(width - 1, device=device),
             past_key_values=cache,
         ).logits.float()  # (options, width - 1, vocabulary)
         following = tokens[:, 1:, None]
         log_probabilities = logits.gather(-1, following)[..., 0] - logits.logsumexp(dim=-1)
-        totals[longer] += (log_probabilities * real[:, 1:]).sum(dim=1)
+        totals[group] += (log_probabilities * real[:, 1:]).sum(dim=1)
     values = iter(totals.tolist())
     return [[next(values) for _ in of_one] for of_one in options]
+
+
+def _width_groups(widths: Sequence[int]) -> list[list[int]]:
+    """Rows in one or two groups of similar width, without those of width 0, so that the least is padded."""
+    order = sorted((row for row, width in enumerate(widths) if width > 0), key=widths.__getitem__)
+    if not order:
+        return []
+    widest = widths[order[-1]]
+    cut = max(range(len(order)), key=lambda n: n * (widest - widths[order[n - 1]]))  # tokens that a cut after n rows saves
+    return [group for group in (order[:cut], order[cut:]) if group]
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from rmu_lab import UnlearnResult, cli
+from rmu_lab import UnlearnResult, cli, load_sweep
 from tests.conftest import made_up_texts, tiny_model
 
 RUN = CliRunner()
@@ -86,6 +86,70 @@ def test_existing_output_folder_is_kept(folder):
     outcome = unlearn_command(folder)
     assert outcome.exit_code == 1 and "exists already" in outcome.output
     assert (folder / "out" / "precious").read_text() == "keep"
+
+
+def sweep_command(folder, *changes):
+    command = [
+        "sweep",
+        "--device",
+        "cpu",
+        "--model",
+        folder / "base",
+        "--layer",
+        "2-4",
+        "--steps",
+        "2",
+        "--lr",
+        "0.001,0.01",
+    ]
+    command += ["--method", "rmu", "--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl"]
+    command += ["--questions", folder / "questions.jsonl", "--limit", "4", "--out", folder / "rows.jsonl", *changes]
+    return RUN.invoke(cli.app, list(map(str, command)))
+
+
+def test_sweep_writes_rows_and_goes_on(folder, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=250))
+    outcome = sweep_command(folder)
+    assert outcome.exit_code == 0, outcome.output
+    rows = load_sweep(folder / "rows.jsonl")
+    assert [row.config and (row.config.layer, row.config.lr) for row in rows] == [
+        None, *((layer, lr) for layer in (2, 3, 4) for lr in (0.001, 0.01))]  # fmt: skip
+    (name,) = rows[0].scores
+    assert len(rows[0].scores[name].correct) == 4
+    assert "7 rows in" in outcome.output and "base" in outcome.output
+    for row in rows:
+        assert f"{row.scores[name].accuracy:.1%}" in outcome.output
+    content = (folder / "rows.jsonl").read_bytes()
+    assert sweep_command(folder).exit_code == 0
+    assert (folder / "rows.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--layer", "two"), "--layer is 'two'; give numbers separated by commas"),
+        (("--beta", "-1"), "beta is -1.0"),
+        (("--layer", "9"), "layer is 9"),
+        (("--ray", "127.0.0.1:1"), "No Ray cluster was reached"),
+    ],
+)
+def test_sweep_errors(folder, change, message):
+    if change[0] == "--ray":
+        pytest.importorskip("ray", reason="Ray is not installed (pip install 'rmu-lab[cluster]')")
+    outcome = sweep_command(folder, *change)
+    assert outcome.exit_code == 1
+    assert message in outcome.output and "Traceback" not in outcome.output
+
+
+def test_advise_prints_proposal_and_reasons(folder, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=250))
+    command = ["advise", "--device", "cpu", "--model", folder / "base"]
+    command += ["--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl"]
+    outcome = RUN.invoke(cli.app, list(map(str, command)))
+    assert outcome.exit_code == 0, outcome.output
+    for name in ("layer", "coefficient", "beta", "alpha", "lr", "steps"):
+        assert re.search(rf"│ {name} +│ [\d.e-]+ +│ \w+", outcome.output), name
+    assert len(re.findall(r"^│ \d ", outcome.output, re.M)) == 5  # one line of the profile for each block
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Unlearning: target directions, losses, and the trainer that touches three matrices only."""
+"""Unlearning: target directions, losses, the trainer that touches three matrices only, sweeps of it, and advice."""

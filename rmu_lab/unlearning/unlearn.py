@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,41 +71,90 @@ def unlearn(
     """
     config = config or UnlearnConfig()
     start = time.perf_counter()
-    n_blocks = len(decoder_blocks(model))
-    if not 2 <= config.layer < n_blocks:
-        raise RmuLabError(
-            f"layer is {config.layer}, but it and the two below are trained and the model has blocks 0 .. {n_blocks - 1}; "
-            f"choose a layer from 2 to {n_blocks - 1}."
-        )
-    names = block_parameters(model, config.window, config.parameters)
-    forget_texts = _by_topic(forget, "forget", config.batch_size)
-    retain_texts = _by_topic(retain, "retain", config.batch_size)
-    if not isinstance(retain, Mapping):  # one retain corpus serves every topic
-        retain_texts = dict.fromkeys(forget_texts, retain_texts["retain"])
-    if set(retain_texts) != set(forget_texts):
-        raise RmuLabError(f"forget has the topics {list(forget_texts)}, retain {list(retain_texts)}; give the same names.")
-
-    directions = random_directions(forget_texts, model.config.get_text_config(decoder=True).hidden_size, config.seed)
-    batches = {
-        (role, topic): token_batches(tokenizer, texts, config.batch_size, config.max_length, config.padding_side)
-        for role, texts_by_topic in (("forget", forget_texts), ("retain", retain_texts))
-        for topic, texts in texts_by_topic.items()
-    }
+    names = trained_names(model, config)
+    texts = topic_texts(forget, retain, config.batch_size)
+    batches = topic_batches(tokenizer, texts, config)
     with frozen(model):
-        edit, history = _train(model, names, batches, directions, config, progress)
+        edit, directions, history = train(model, names, batches, config, _Trunks(model, config, batches), progress=progress)
     return UnlearnResult(
         edit=edit,
         directions=directions,
         history=history,
         config=config,
         model_name=model.name_or_path,
-        digests={
-            **{f"forget {topic}": digest(texts) for topic, texts in forget_texts.items()},
-            **{f"retain {topic}": digest(texts) for topic, texts in retain_texts.items()},
-        },
+        digests=corpus_digests(texts),
         provenance=provenance(config.seed),
         seconds=time.perf_counter() - start,
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What `unlearn` and `sweep` share
+
+TopicTexts = dict[tuple[str, str], list[str]]
+"""Texts by role (``"forget"``, ``"retain"``) and topic; all forget topics first, in the order in which they are trained."""
+TopicBatches = dict[tuple[str, str], list[TokenBatch]]
+BatchKey = tuple[str, str, int]
+"""Role, topic and number of a batch."""
+
+
+def trained_names(model: PreTrainedModel, config: UnlearnConfig) -> dict[int, tuple[str, ...]]:
+    """By block of the window, the names of its trained matrices.
+
+    Raises
+    ------
+    RmuLabError
+        if the layer does not fit the model, or a block lacks the named parameters.
+    """
+    n_blocks = len(decoder_blocks(model))
+    if not 2 <= config.layer < n_blocks:
+        raise RmuLabError(
+            f"layer is {config.layer}, but it and the two below are trained and the model has blocks 0 .. {n_blocks - 1}; "
+            f"choose a layer from 2 to {n_blocks - 1}."
+        )
+    return block_parameters(model, config.window, config.parameters)
+
+
+def topic_texts(forget: Texts | Mapping[str, Texts], retain: Texts | Mapping[str, Texts], at_least: int) -> TopicTexts:
+    """The texts of both corpora by role and topic; one retain corpus serves every topic.
+
+    Raises
+    ------
+    RmuLabError
+        if a corpus has fewer than `at_least` texts (one batch), or the two name different topics.
+    """
+    forget_texts = _by_topic(forget, "forget", at_least)
+    retain_texts = _by_topic(retain, "retain", at_least)
+    if not isinstance(retain, Mapping):
+        retain_texts = dict.fromkeys(forget_texts, retain_texts["retain"])
+    if set(retain_texts) != set(forget_texts):
+        raise RmuLabError(f"forget has the topics {list(forget_texts)}, retain {list(retain_texts)}; give the same names.")
+    return {
+        (role, topic): texts
+        for role, texts_by_topic in (("forget", forget_texts), ("retain", retain_texts))
+        for topic, texts in texts_by_topic.items()
+    }
+
+
+def topic_batches(tokenizer: PreTrainedTokenizerBase, texts: TopicTexts, config: UnlearnConfig) -> TopicBatches:
+    """The token batches of every role and topic, cut and padded as `config` says."""
+    return {
+        key: token_batches(tokenizer, of_one, config.batch_size, config.max_length, config.padding_side)
+        for key, of_one in texts.items()
+    }
+
+
+def corpus_digests(texts: TopicTexts) -> dict[str, str]:
+    """SHA-256 of each corpus, by role and topic."""
+    return {f"{role} {topic}": digest(of_one) for (role, topic), of_one in texts.items()}
+
+
+def step_keys(batches: TopicBatches, step: int) -> tuple[BatchKey, BatchKey]:
+    """The forget and the retain batch of a step (from 0): topics take turns, batches come round again."""
+    topics = [topic for role, topic in batches if role == "forget"]
+    topic, index = topics[step % len(topics)], step // len(topics)
+    forget, retain = ((role, topic, index % len(batches[role, topic])) for role in ("forget", "retain"))
+    return forget, retain
 
 
 def _by_topic(corpus: Texts | Mapping[str, Texts], role: str, at_least: int) -> dict[str, list[str]]:
@@ -116,15 +165,26 @@ def _by_topic(corpus: Texts | Mapping[str, Texts], role: str, at_least: int) -> 
     return {role: texts_of(corpus, role, at_least)}
 
 
-def _train(
+def train(
     model: PreTrainedModel,
     names: dict[int, tuple[str, ...]],
-    batches: dict[tuple[str, str], list[TokenBatch]],
-    directions: dict[str, Tensor],
+    batches: TopicBatches,
     config: UnlearnConfig,
+    passes: Callable[[BatchKey, TokenBatch], FrozenPass],
+    *,
     progress: bool,
-) -> tuple[dict[str, Tensor], list[dict]]:
-    topics = list(directions)
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[dict]]:
+    """The training loop: trained matrices by full name, u of each topic, and the history (see `UnlearnResult`).
+
+    `passes` gives the frozen model's pass over a batch that is on the model's device; the model is to be `frozen`.
+
+    Raises
+    ------
+    DivergedError
+        if a loss or a trained matrix is not finite; the message names the step.
+    """
+    topics = [topic for role, topic in batches if role == "forget"]
+    directions = random_directions(topics, model.config.get_text_config(decoder=True).hidden_size, config.seed)
     masters = master_copies(model, names)
     optimizer = torch.optim.AdamW(
         [matrix for matrices in masters.values() for matrix in matrices.values()],
@@ -132,21 +192,18 @@ def _train(
         eps=config.adam_epsilon,
         weight_decay=0.0,
     )
-    trunks = _Trunks(model, config)
     first_batch_norm: dict[str, Tensor] = {}
     history = []
     bar = tqdm(range(config.steps), desc="unlearning", unit="step", delay=5, disable=not progress)
     for step in bar:
-        topic, index = topics[step % len(topics)], step // len(topics)
         parts = {}
         optimizer.zero_grad()
         # One backward pass after the other: the gradients add up, and only one batch's activations are held at a time.
-        for role in ("forget", "retain"):
-            choices = batches[role, topic]
-            batch = choices[index % len(choices)].to(model.device)
-            keep = config.steps > len(topics) * len(choices)
+        for key in step_keys(batches, step):
+            role, topic, index = key
+            batch = batches[role, topic][index].to(model.device)
             counted = batch.counted(padding=config.count_padding, first_token=config.count_first_token)
-            passed = trunks.get((role, topic, index % len(choices)), batch, keep)
+            passed = passes(key, batch)
             hidden = run_window(model, passed, config.window, _cast(masters, passed.trunk.dtype))
             form = {"loss_per": config.loss_per, "mean_over_dimensions": config.mean_over_dimensions}
             if role == "forget":
@@ -167,11 +224,15 @@ def _train(
     edit = full_names(model, masters)
     if not all(matrix.isfinite().all() for matrix in edit.values()):  # no later loss would show it
         raise _diverged(f"The trained matrices are not finite after step {config.steps}, the last")
-    return edit, history
+    return edit, directions, history
 
 
-def _diverged(what: str) -> RmuLabError:
-    return RmuLabError(f"{what}; lower lr, alpha or the target norm, or use float32. The model was not changed.")
+class DivergedError(RmuLabError):
+    """Training ended in numbers that are not finite."""
+
+
+def _diverged(what: str) -> DivergedError:
+    return DivergedError(f"{what}; lower lr, alpha or the target norm, or use float32. The model was not changed.")
 
 
 def master_copies(model: PreTrainedModel, names: dict[int, tuple[str, ...]]) -> dict[int, dict[str, Tensor]]:
@@ -244,16 +305,18 @@ def _read(parts: dict[str, Tensor]) -> dict[str, float]:
 class _Trunks:
     """Frozen passes, kept up to a budget for batches that will come round again."""
 
-    def __init__(self, model: PreTrainedModel, config: UnlearnConfig) -> None:
+    def __init__(self, model: PreTrainedModel, config: UnlearnConfig, batches: TopicBatches) -> None:
         self.model, self.window = model, config.window
-        self.kept: dict[tuple, FrozenPass] = {}
+        per_topic = config.steps * 2 / len(batches)  # steps that each topic gets
+        self.recurring = {key for key, of_one in batches.items() if per_topic > len(of_one)}
+        self.kept: dict[BatchKey, FrozenPass] = {}
         self.bytes = 0
 
-    def get(self, key: tuple, batch: TokenBatch, keep: bool) -> FrozenPass:
+    def __call__(self, key: BatchKey, batch: TokenBatch) -> FrozenPass:
         if key in self.kept:
             return self.kept[key]
         passed = run_frozen(self.model, batch, self.window)
-        if keep and self.bytes + passed.bytes <= TRUNK_CACHE_BYTES:
+        if key[:2] in self.recurring and self.bytes + passed.bytes <= TRUNK_CACHE_BYTES:
             self.kept[key] = passed
             self.bytes += passed.bytes
         return passed

@@ -1,0 +1,115 @@
+"""How long a sweep takes, and how long a naive one with the published loop would.
+
+    python -m benchmarks.sweep [--out rows.jsonl] [--json FILE] [--ray local --workers 2]
+
+The sweep: SmolLM2, all layers x {RMU, Adaptive RMU}, scored on bio, cyber and general test questions.
+The naive sweep trains every cell with the published loop (`tests/published_loop.py`: two models, whole
+forward passes) and scores it with the whole model; it is measured on a few cells of the same grid, a
+few steps each, and put together from these: seconds per step by layer (between measured layers in
+proportion), times steps, plus one whole evaluation a cell. Its evaluation is this package's, which runs
+each prompt once; the published harness is slower. If `--out` holds rows already, the sweep goes on from
+them, and the time said is not that of the whole.
+"""
+
+import argparse
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+from rich.console import Console
+
+from rmu_lab import UnlearnConfig, accuracy, decoder_blocks, grid, load_corpus, load_model, load_questions, sweep
+from rmu_lab.files import write_json
+from rmu_lab.models import block_parameters
+from rmu_lab.provenance import provenance
+from rmu_lab.unlearning.directions import random_directions
+from tests.published_loop import published_loop
+
+TOPICS = ("bio", "cyber", "general")
+
+
+def published_step(model, tokenizer, texts, config: UnlearnConfig, steps: int) -> float:
+    """Median seconds of a step of the published loop, without the first, which warms up."""
+    times: list[float] = []
+    (name,) = block_parameters(model, config.window, None)[config.layer]
+    settings = UnlearnConfig(**config.to_dict() | {"steps": steps + 1})
+    published_loop(
+        model, tokenizer, decoder_blocks, {"forget": texts[0]}, {"forget": texts[1]},
+        random_directions(["forget"], model.config.hidden_size, config.seed), settings, name,
+        on_step=lambda: times.append(time.perf_counter()),
+    )  # fmt: skip
+    return median(later - earlier for earlier, later in pairwise(times))
+
+
+def main() -> None:
+    """Run the sweep, measure the naive cells, print and store both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, nargs="+", default=list(range(2, 30)))
+    parser.add_argument("--steps", type=int, default=UnlearnConfig().steps)
+    parser.add_argument("--questions", type=int, default=100, help="of each topic's test questions; 0 for all of them")
+    parser.add_argument(
+        "--cells", type=int, nargs="+", default=[2, 15, 29], help="layers at which the naive sweep is measured"
+    )
+    parser.add_argument("--naive-steps", type=int, default=6)
+    parser.add_argument("--ray", help="local, auto or an address")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--out", type=Path, help="keep the sweep's rows in this file")
+    parser.add_argument("--json", type=Path, help="also write the timings to this file")
+    arguments = parser.parse_args()
+
+    model, tokenizer = load_model(device="cpu")
+    questions = {topic: load_questions(topic, split="test") for topic in TOPICS}
+    if arguments.questions:
+        questions = {topic: rows.shuffle(seed=0).select(range(arguments.questions)) for topic, rows in questions.items()}
+    texts = [load_corpus(name) for name in ("forget_bio", "retain_general")]
+    configs = grid(base=UnlearnConfig(steps=arguments.steps), layer=arguments.layers, method=["rmu", "adaptive_rmu"])
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = arguments.out or Path(folder) / "rows.jsonl"
+        already = out.read_bytes().count(b"\n") if out.exists() else 0
+        start = time.perf_counter()
+        rows = sweep(model, tokenizer, *texts, configs, questions, out=out, ray=arguments.ray, workers=arguments.workers)
+        seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+    base = {topic: accuracy(model, tokenizer, asked, progress=False) for topic, asked in questions.items()}
+    evaluation = time.perf_counter() - start
+    assert {name: score.predictions for name, score in base.items()} == {
+        name: score.predictions for name, score in rows[0].scores.items()
+    }
+    plain = [list(of_one["text"]) for of_one in texts]
+    cells = {
+        layer: published_step(model, tokenizer, plain, grid(base=configs[0], layer=[layer])[0], arguments.naive_steps)
+        for layer in sorted(arguments.cells)
+    }
+    step = [float(np.interp(config.layer, list(cells), list(cells.values()))) for config in configs]
+    naive = sum(of_one * arguments.steps + evaluation for of_one in step)
+    result = {
+        "benchmark": "sweep",
+        "settings": len(configs),
+        "layers": arguments.layers,
+        "steps": arguments.steps,
+        "questions": {topic: len(asked) for topic, asked in questions.items()},
+        "ray": arguments.ray,
+        "workers": arguments.workers,
+        "rows there before": already,
+        "seconds": seconds,
+        "seconds of training, a setting": fmean(row.seconds["training"] for row in rows[1:]),
+        "seconds of evaluation, a setting": fmean(row.seconds["evaluation"] for row in rows[1:]),
+        "naive": {"seconds of a step by layer": cells, "seconds of an evaluation": evaluation, "seconds": naive},
+        "speed-up": naive / seconds,
+        "provenance": provenance(configs[0].seed),
+    }
+    Console().print(
+        f"{len(configs)} settings in {seconds / 60:.1f} minutes; the naive sweep would take {naive / 60:.0f} minutes, "
+        f"{naive / seconds:.1f} times as long."
+    )
+    if arguments.json:
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()

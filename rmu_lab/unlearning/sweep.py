@@ -1,0 +1,159 @@
+"""Many settings on shared activations: each trained and scored, row by row into a file that survives a kill.
+
+One pass of the frozen model over the training batches and one over the questions serve every layer;
+after that only the window trains, and only the blocks from the window upwards answer questions. The
+numbers are those of `unlearn` and `accuracy`. Taught in notebook 05.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import RmuLabError
+from ..evaluate import Style
+from .config import UnlearnConfig
+from .rows import RowFile, SweepRow
+from .unlearn import topic_texts, trained_names
+from .worker import Job, batch_kind, job_digests, work
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .unlearn import Texts
+
+MEMORY_BYTES = 2 * 1024**3
+"""Activations that a sweep keeps in memory, unless told otherwise; more than that go to disk."""
+
+
+def grid(*, base: UnlearnConfig | None = None, **values: Sequence[Any]) -> list[UnlearnConfig]:
+    """Every combination of the given values, the last field varying fastest; the other fields as in `base`.
+
+    ``grid(layer=[5, 7], method=["rmu", "adaptive_rmu"])`` gives four settings. Taught in notebook 05.
+
+    Raises
+    ------
+    RmuLabError
+        if a field does not exist, has no values, or a value is out of its range.
+    """
+    fields = [item.name for item in dataclasses.fields(UnlearnConfig)]
+    for name, choices in values.items():
+        if name not in fields:
+            raise RmuLabError(f"UnlearnConfig has no field {name!r}; use {', '.join(fields)}.")
+        if isinstance(choices, str) or not isinstance(choices, Iterable) or not list(choices):
+            raise RmuLabError(
+                f"{name} is {choices!r}; give a list of values, such as {name}=[{getattr(UnlearnConfig(), name)!r}]."
+            )
+    base = base or UnlearnConfig()
+    return [
+        dataclasses.replace(base, **dict(zip(values, combination, strict=True)))
+        for combination in itertools.product(*map(list, values.values()))
+    ]
+
+
+def sweep(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    forget: Texts | Mapping[str, Texts],
+    retain: Texts | Mapping[str, Texts],
+    configs: Iterable[UnlearnConfig],
+    questions: Mapping[str, Dataset | Sequence[Mapping]],
+    *,
+    out: str | Path,
+    style: Style = "cloze",
+    batch_size: int = 16,
+    memory_bytes: int = MEMORY_BYTES,
+    scratch: str | Path | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[SweepRow]:
+    """Train an edit for every setting and score it on every question set; the same numbers as `unlearn` and `accuracy`.
+
+    The first row is the base model's; the others follow the order of `configs`. The model itself is left
+    as it is. Each finished row is appended to `out` at once; called again after a stop, however it came
+    about, a sweep goes on with the settings whose rows are missing there. A setting whose training diverges
+    gets a row with its error and no scores. Taught in notebook 05.
+
+    Parameters
+    ----------
+    forget, retain
+        as `unlearn` takes them.
+    configs
+        settings, e.g. from `grid`; repeated ones are trained once.
+    questions
+        question sets by name, as `accuracy` takes each.
+    out
+        JSON Lines file, new or of a sweep before; `load_sweep` reads it.
+    style, batch_size
+        of `accuracy`.
+    memory_bytes
+        frozen activations held in memory at most (by each worker); more than that are kept on disk.
+    scratch
+        folder for those; by default that of `out`, on Ray each machine's own folder for temporary files.
+    ray
+        None: in this process. ``"local"``: a Ray of its own on this machine. Otherwise the address of a
+        running cluster, ``"auto"`` for the one this machine belongs to. Needs ``pip install rmu-lab[cluster]``.
+    workers
+        processes on Ray; by default one for each CPU, or for each GPU if the model is on one.
+    progress
+        show a bar on anything that takes over five seconds.
+
+    Raises
+    ------
+    RmuLabError
+        before anything is run, if a setting does not fit the model or the texts, `out` cannot be written
+        or another sweep is writing to it.
+    """
+    configs = list(dict.fromkeys(configs))
+    if not configs:
+        raise RmuLabError("There are no settings to sweep over; give at least one UnlearnConfig, e.g. by grid().")
+    if not questions:
+        raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
+    for config in configs:
+        trained_names(model, config)
+    texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
+    asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}
+    with RowFile(out) as file:
+        job = Job(
+            model=model,
+            tokenizer=tokenizer,
+            texts=texts,
+            questions=asked,
+            configs=(),
+            style=style,
+            batch_size=batch_size,
+            memory_bytes=memory_bytes,
+            scratch=str(scratch or file.path.parent),
+            scratch_prefix=file.scratch_prefix,
+            digests=job_digests(model, texts, asked),
+            progress=progress,
+        )
+        wanted = {job.key(config): config for config in (None, *configs)}
+        done = {row["key"]: row for row in file.rows if row["key"] in wanted}
+        todo = [config for key, config in wanted.items() if key not in done]
+        # Those whose texts are batched alike together, because frozen passes are kept for one kind at a time.
+        settings = sorted(filter(None, todo), key=lambda config: (*batch_kind(config), config.layer))
+        job = dataclasses.replace(job, configs=tuple(settings))
+        todo = [None] * (None in todo) + settings
+        if todo:
+            if ray is None:
+                rows = work(job, todo)
+            else:
+                from .cluster import work_on_ray
+
+                rows = work_on_ray(job, todo, ray, workers, scratch)
+            bar = tqdm(total=len(todo), desc="sweep", unit="setting", delay=5, disable=not progress)
+            with bar, closing(rows):
+                for row in rows:
+                    file.append(row)
+                    bar.update()
+        done = {row["key"]: row for row in file.rows}
+    return [SweepRow.from_dict(done[key]) for key in wanted]

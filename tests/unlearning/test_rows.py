@@ -1,0 +1,82 @@
+import json
+
+import pytest
+from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmu_lab import RmuLabError, SweepRow, UnlearnConfig, load_sweep
+from rmu_lab.evaluate import Accuracy, wilson_interval
+from rmu_lab.unlearning.rows import RowFile
+
+
+def row(number: int, predictions: list[int] = (0, 3)) -> SweepRow:
+    right = tuple(prediction == 0 for prediction in predictions)
+    score = Accuracy(sum(right) / len(right), wilson_interval(sum(right), len(right)), tuple(predictions), right, "cloze")
+    config = UnlearnConfig(seed=number, parameters=("a.weight",)) if number else None
+    history = {"step": 1, "topic": "forget", "loss": 0.1 + number}
+    return SweepRow(f"key {number}", config, {"q": score}, history, history, {"training": 1.5}, None, "m", {}, {"seed": 0})
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 3))
+def test_rows_survive_json(predictions, number):
+    before = row(number, predictions)
+    assert SweepRow.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+
+
+def test_rows_are_on_disk_at_once(tmp_path):
+    with RowFile(tmp_path / "new" / "rows.jsonl") as file:
+        for number in range(3):
+            file.append(row(number))
+            assert load_sweep(file.path) == [row(n) for n in range(number + 1)]
+
+
+@settings(deadline=None)  # the disk may be slow
+@given(cut=st.integers(1, 2000))
+def test_a_torn_last_line_is_cut_and_the_rest_kept(cut, tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    with RowFile(path) as file:
+        for number in range(3):
+            file.append(row(number))
+    content = path.read_bytes()
+    cut = min(cut, len(content))
+    path.write_bytes(content[:-cut])
+    whole = content[:-cut].count(b"\n")
+    assert load_sweep(path) == [row(n) for n in range(whole)]
+    (path.parent / f".{path.name}-activations-abc").mkdir()
+    with RowFile(path) as file:
+        assert len(file.rows) == whole
+        for number in range(whole, 3):
+            file.append(row(number))
+    assert path.read_bytes() == content
+    assert not [folder for folder in path.parent.iterdir() if folder.is_dir()]
+
+
+@pytest.mark.parametrize(
+    "content", ["notes without a line end", '{"text": "a corpus"}\n', '{"key": "x"}\nnot a row\n', "\n\n"]
+)
+def test_other_files_are_left_alone(content, tmp_path):
+    path = tmp_path / "precious"
+    path.write_text(content)
+    with pytest.raises(RmuLabError, match=r"precious, line \d is no row of a sweep"), RowFile(path):
+        pass
+    assert path.read_text() == content
+    with FileLock(tmp_path / ".precious.lock", timeout=0):  # it was released
+        pass
+
+
+def test_unusable_files(tmp_path):
+    with pytest.raises(RmuLabError, match="There is no file"):
+        load_sweep(tmp_path / "missing.jsonl")
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": "x"}\n')
+    with pytest.raises(RmuLabError, match="no row of a sweep"):
+        load_sweep(path)
+    with (
+        RowFile(tmp_path / "held"),
+        pytest.raises(RmuLabError, match="Another sweep is writing to"),
+        RowFile(tmp_path / "held"),
+    ):
+        pass
+    with pytest.raises(RmuLabError, match="cannot be written"), RowFile(path / "below a file"):
+        pass

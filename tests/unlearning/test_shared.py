@@ -1,0 +1,116 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmu_lab import RmuLabError, decoder_blocks
+from rmu_lab.activations import run_frozen, run_window
+from rmu_lab.corpora import token_batches
+from rmu_lab.evaluate import option_scores
+from rmu_lab.models import block_parameters
+from rmu_lab.unlearning.shared import ActivationStore, record_batch, recorded, resumed, stored_pass
+from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
+from tests.test_evaluate import QUESTIONS
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 4])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resumed_scores_are_those_of_the_whole_edited_model(family, depth, tokenizer):
+    model = tiny_model(family)
+    kept: list[dict[int, torch.Tensor]] = []
+    with recorded(model, {depth, 3}, kept.append):
+        base = option_scores(model, tokenizer, QUESTIONS, batch_size=4, progress=False)
+    assert base == option_scores(model, tokenizer, QUESTIONS, batch_size=4, progress=False)
+    with torch.no_grad():  # an edit of everything from `depth` upwards
+        for block in decoder_blocks(model)[depth:]:
+            for parameter in block.parameters():
+                parameter.mul_(1.3)
+    states = iter(kept)
+    with resumed(model, depth, lambda: next(states)[depth]):
+        scores = option_scores(model, tokenizer, QUESTIONS, batch_size=4, progress=False)
+    whole = option_scores(model, tokenizer, QUESTIONS, batch_size=4, progress=False)
+    assert whole != base
+    for ours, theirs in zip(scores, whole, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_skipped_blocks_do_not_run(tokenizer):
+    model = tiny_model("llama")
+    kept: list[dict[int, torch.Tensor]] = []
+    with recorded(model, {3}, kept.append):
+        option_scores(model, tokenizer, QUESTIONS, progress=False)
+    decoder_blocks(model)[1].mlp.register_forward_hook(lambda *_: pytest.fail("block 1 ran"))
+    states = iter(kept)
+    with resumed(model, 3, lambda: next(states)[3]):
+        option_scores(model, tokenizer, QUESTIONS, progress=False)
+    with pytest.raises(pytest.fail.Exception, match="block 1 ran"):  # and outside they do again
+        option_scores(model, tokenizer, QUESTIONS, progress=False)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stored_passes_are_frozen_passes(family, side, tokenizer):
+    """For every window, and with an edit of the window: the replay of a recorded batch is that of `run_frozen`."""
+    model = tiny_model(family)
+    before = weights_of(model)
+    batch = token_batches(tokenizer, made_up_texts(3, seed=2), 3, 40, padding_side=side)[0]
+    states = record_batch(model, batch, range(6))
+    for layer in (2, 3, 4):
+        window = range(layer - 2, layer + 1)
+        expected = run_frozen(model, batch, window)
+        ours = stored_pass(model, batch, window, states[layer - 2], states[layer + 1])
+        assert ours.trunk.equal(expected.trunk) and ours.output.equal(expected.output)
+        (name,) = block_parameters(model, window, None)[layer]
+        edit = {layer - 1: {name: decoder_blocks(model)[layer - 1].get_parameter(name).detach() * 1.5}}
+        assert run_window(model, ours, window, edit).equal(run_window(model, expected, window, edit))
+    assert same_weights(model, before)
+
+
+def test_hooks_and_forwards_are_put_back_even_after_an_error(tokenizer):
+    model = tiny_model("llama")
+    blocks = decoder_blocks(model)
+    blocks[1].forward = own = blocks[1].forward  # as accelerate does
+    batch = token_batches(tokenizer, made_up_texts(2, seed=4), 2, 20)[0]
+    with pytest.raises(ZeroDivisionError), resumed(model, 2, lambda: 1 / 0):
+        run_frozen(model, batch, range(2, 5))
+    assert blocks[1].forward is own and "forward" not in blocks[0].__dict__
+    with pytest.raises(ZeroDivisionError), recorded(model, {1}, lambda _: 1 / 0):
+        model(batch.input_ids)
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
+
+
+def test_blocks_that_return_more_are_refused(tokenizer):
+    model = tiny_model("llama")
+    model.model.layers[0].register_forward_hook(lambda _block, _args, output: (output, None))
+    batch = token_batches(tokenizer, made_up_texts(2, seed=4), 2, 20)[0]
+    with pytest.raises(RmuLabError, match="blocks of LlamaForCausalLM return more than hidden states"):
+        record_batch(model, batch, {2})
+
+
+@settings(deadline=None)  # the disk may be slow
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    budget=st.integers(0, 2000),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_store_gives_back_what_it_took_within_its_budget(sizes, budget, dtype, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("scratch")
+    store = ActivationStore(budget, scratch, "rmu-lab-")
+    groups = [{depth: torch.randn(size, 2, depth + 1).to(dtype) for depth in (0, 3)} for size in sizes]
+    try:
+        for number, group in enumerate(groups):
+            store.put(("group", number), group)
+        store.discard(("group", 0))
+        assert store.bytes_in_memory <= budget
+        assert store.bytes_on_disk == sum(file.stat().st_size for file in scratch.rglob("*.safetensors"))
+        for number, group in enumerate(groups[1:], 1):
+            assert all(store.get(("group", number), depth).equal(tensor) for depth, tensor in group.items())
+    finally:
+        store.clear()
+    assert not list(scratch.iterdir())
+
+
+def test_store_that_cannot_write(tmp_path):
+    store = ActivationStore(0, tmp_path / "missing", "rmu-lab-")
+    with pytest.raises(RmuLabError, match=r"Activations cannot be stored in .*missing.*memory_bytes"):
+        store.put("a", {0: torch.zeros(3)})
