@@ -79,4 +79,4 @@ def _cumulative(
         look = ROLES[role]
         axes.plot(values, shares, color=look.colour, linestyle=look.line, label=role)
     axes.set(xlabel=label, xlim=limits, ylabel="share of tokens below", ylim=(0, 1))
-    axes.legend(loc="upper left", frameon=True)
+    axes.legend(loc="best", frameon=True)
