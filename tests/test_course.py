@@ -17,6 +17,7 @@ from rmu_lab.course import (
     curves,
     distributions,
     film,
+    heatmap,
     show,
     style,
 )
@@ -93,6 +94,16 @@ def test_against_and_film_draw_every_point():
     points = np.arange(6.0).reshape(3, 2)
     figure = film({"0": {"forget": points}, "1": {"forget": points, "retain": points}}, title="T", labels=("a", "b"))
     assert [len(axes.collections) for axes in figure.axes] == [1, 2]
+
+
+def test_heatmap_shows_every_value_on_the_given_scale():
+    style()
+    values = np.array([[0.0, 0.5, np.nan], [1.0, 2.0, -1.0]])
+    figure = heatmap(values, title="T", xlabel="x", ylabel="y", bar="b", limits=(-1, 2))
+    (image,) = axes_of(figure).images
+    assert np.array_equal(image.get_array().filled(np.nan), values, equal_nan=True)
+    assert image.get_clim() == (-1, 2)
+    assert figure.axes[1].get_ylabel() == "b"
 
 
 def test_show_carries_the_text_for_who_cannot_see(monkeypatch):

@@ -2,7 +2,7 @@
 
 from .claims import claim
 from .exercises import check
-from .plots import ROLES, accuracy_bars, against, curves, distributions, film, show, style
+from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .widgets import coefficient_explorer, coefficient_panel
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "curves",
     "distributions",
     "film",
+    "heatmap",
     "show",
     "style",
 ]
