@@ -32,6 +32,23 @@ def test_blocks_and_mlp_output_of_every_family(family):
     assert sorted(blocks[3].get_parameter(name).shape) == sorted((32, 128 if family == "gpt2" else 64))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_final_norm_stands_between_the_last_block_and_the_head(family):
+    model = tiny_model(family)
+    seen = []
+    handle = models.final_norm(model).register_forward_hook(lambda _norm, _args, output: seen.append(output))
+    decoded = model.get_decoder()(input_ids=torch.arange(3, 9)[None]).last_hidden_state
+    handle.remove()
+    assert seen[0].equal(decoded)
+
+
+def test_a_model_without_a_final_norm_is_refused():
+    model = tiny_model("llama")
+    model.model.norm = torch.nn.Identity()
+    with pytest.raises(RmuLabError, match="has 0 norms beside its blocks"):
+        models.final_norm(model)
+
+
 def test_missing_parameter_is_named():
     with pytest.raises(RmuLabError, match=r"Block 2 of LlamaForCausalLM has no parameter 'mlp\.fc3\.weight'.*down_proj"):
         models.block_parameters(tiny_model("llama"), range(2, 4), ("mlp.fc3.weight",))
