@@ -58,10 +58,10 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     left.set_xticklabels(["infectious\ndisease", "general"])
     left.set_title("black: base model", fontweight="normal", fontsize=10)
     cosines = {role: row[f"{role} cosine"] for role in ("forget", "retain")}
-    _cumulative(middle, record["quantiles"], cosines, "cos(u, h)", (-0.25, 1))
+    _cumulative(middle, record["quantiles"], cosines, "cos(u, h)", (-0.5, 1), legend="center left")
     if "bio max logit" in row:
         confidence = {"frozen": base["bio max logit"], "steered": row["bio max logit"]}
-        _cumulative(right, record["quantiles"], confidence, "MaxLogit on forget questions", (5, 40))
+        _cumulative(right, record["quantiles"], confidence, "MaxLogit on forget questions", (5, 40), legend="lower right")
     else:
         right.set_axis_off()
         right.text(0.5, 0.5, "MaxLogit was measured\nafter the last step only", ha="center", va="center", color=GREY)
@@ -73,10 +73,15 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
 
 
 def _cumulative(
-    axes: plt.Axes, shares: Sequence[float], series: Mapping[str, Sequence[float]], label: str, limits: tuple[float, float]
+    axes: plt.Axes,
+    shares: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    label: str,
+    limits: tuple[float, float],
+    legend: str,
 ) -> None:
     for role, values in series.items():
         look = ROLES[role]
         axes.plot(values, shares, color=look.colour, linestyle=look.line, label=role)
-    axes.set(xlabel=label, xlim=limits, ylabel="share of tokens below", ylim=(0, 1))
-    axes.legend(loc="best", frameon=True)
+    axes.set(xlabel=label, xlim=limits, ylabel="share below", ylim=(0, 1))
+    axes.legend(loc=legend, frameon=True)
