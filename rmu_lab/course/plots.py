@@ -114,7 +114,7 @@ def curves(
         axes.axvline(place, color=GREY, linestyle=":", linewidth=1.2)
         axes.text(place, 1.0, f" {label}", color=GREY, fontsize=9, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title)
+    axes.set_title(title, wrap=True)
     if len(series) > 1:
         axes.legend(loc="best", frameon=True)
     return axes.figure
@@ -209,7 +209,7 @@ def heatmap(
     cells = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
     axes.grid(visible=False)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title)
+    axes.set_title(title, wrap=True)
     figure.colorbar(cells, ax=axes, label=bar, pad=0.02)
     return figure
 

@@ -84,4 +84,5 @@ def _cumulative(
         look = ROLES[role]
         axes.plot(values, shares, color=look.colour, linestyle=look.line, label=role)
     axes.set(xlabel=label, xlim=limits, ylabel="share below", ylim=(0, 1))
+    axes.locator_params(axis="x", nbins=5)
     axes.legend(loc=legend, frameon=True)
