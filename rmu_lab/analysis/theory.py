@@ -68,6 +68,11 @@ class PredictedLogits:
         return self.eta * self.factor.square().sum(dim=1)
 
     @property
+    def centred_variances(self) -> Tensor:
+        """(V,) variances once a shift common to all logits, which changes no probability, is taken away."""
+        return self.eta * (self.factor - self.factor.mean(dim=0)).square().sum(dim=1)
+
+    @property
     def eigenvalues(self) -> Tensor:
         """(d,) eigenvalues of the covariance, largest first; the other V - d are zero."""
         return self.eta * torch.linalg.eigvalsh(self.factor.T @ self.factor).flip(0).clamp(min=0)
@@ -96,11 +101,22 @@ class SimulatedLogits:
         return _logits(self.head, self.readouts.mean(dim=0))
 
     @property
-    def variances(self) -> Tensor:
-        """(V,) unbiased variance of each logit over the draws."""
+    def factor(self) -> Tensor:
+        """(V, r), r at most d: factor factorᵀ is the covariance of the draws' logits."""
         centred = self.readouts - self.readouts.mean(dim=0)
         _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
-        return (_weight(self.head) @ (axes.T * sizes)).square().sum(dim=1) / (len(self.readouts) - 1)
+        return _weight(self.head) @ (axes.T * sizes) / (len(self.readouts) - 1) ** 0.5
+
+    @property
+    def variances(self) -> Tensor:
+        """(V,) unbiased variance of each logit over the draws."""
+        return self.factor.square().sum(dim=1)
+
+    @property
+    def centred_variances(self) -> Tensor:
+        """(V,) variances once a shift common to all logits, which changes no probability, is taken away."""
+        factor = self.factor
+        return (factor - factor.mean(dim=0)).square().sum(dim=1)
 
     def of(self, tokens: Sequence[int] | Tensor) -> Tensor:
         """(n, tokens): every draw's logits of these token ids."""
@@ -285,6 +301,8 @@ class CoefficientEffect:
     coefficient: float
     deviation: float
     """Standard deviation of a logit over the noise: root of the mean variance over the vocabulary."""
+    centred_deviation: float
+    """The same once a shift common to all logits, which changes no probability, is taken away."""
     max_logit: float
     """Mean MaxLogit over the draws."""
     entropy: float
@@ -315,6 +333,7 @@ def coefficient_effects(
             CoefficientEffect(
                 coefficient,
                 drawn.variances.mean().sqrt().item(),
+                drawn.centred_variances.mean().sqrt().item(),
                 drawn.max_logits().mean().item(),
                 drawn.entropies().mean().item(),
                 drawn.mean.cpu(),

@@ -64,6 +64,8 @@ def test_prediction_equals_the_dense_jacobian_of_the_whole_model(family, tokeniz
     torch.testing.assert_close(predicted.mean, whole_model_logits(model, tokenizer, 2, z).detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(predicted.variances, covariance.diagonal(), **close)
     torch.testing.assert_close(0.4 * predicted.factor @ predicted.factor.T, covariance, **close)
+    centring = torch.eye(len(covariance), dtype=covariance.dtype) - 1 / len(covariance)
+    torch.testing.assert_close(predicted.centred_variances, (centring @ covariance @ centring).diagonal(), **close)
     eigenvalues = torch.linalg.eigvalsh(covariance).flip(0)[:D]
     torch.testing.assert_close(predicted.eigenvalues, eigenvalues, rtol=1e-4, atol=1e-6 * eigenvalues[0].item())
 
@@ -105,6 +107,8 @@ def test_simulation_equals_whole_forward_passes(tokenizer):
     torch.testing.assert_close(simulated.of(range(320)), expected)
     torch.testing.assert_close(simulated.mean, expected.mean(dim=0))
     torch.testing.assert_close(simulated.variances, expected.var(dim=0))
+    centred = expected - expected.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(simulated.centred_variances, centred.var(dim=0))
     torch.testing.assert_close(simulated.max_logits(batch=2), expected.amax(dim=1))
     entropies = torch.distributions.Categorical(logits=expected).entropy()
     torch.testing.assert_close(simulated.entropies(batch=2), entropies)
@@ -224,6 +228,7 @@ def test_logits_tend_to_a_fixed_vector_and_deviations_fall_like_one_over_c(token
     assert distance == sorted(distance, reverse=True) and distance[-1] < 1e-3 * distance[0]
     assert effects[2].deviation / effects[3].deviation == pytest.approx(10, rel=0.05)
     assert effects[3].deviation == pytest.approx(limit.variances.mean().sqrt().item(), rel=0.3)
+    assert effects[3].centred_deviation == pytest.approx(limit.centred_variances.mean().sqrt().item(), rel=0.3)
     assert effects[3].max_logit == pytest.approx(limit.mean.max().item(), rel=1e-3)
     entropy = torch.distributions.Categorical(logits=limit.mean).entropy().item()
     assert effects[3].entropy == pytest.approx(entropy, rel=1e-3)
