@@ -187,18 +187,22 @@ def map_above(
         raise RmuLabError(
             f"layer is {layer} and to_layer {to_layer}; choose both from 0 .. {top}, to_layer not below layer."
         )
-    with captured(model, [layer], stop=True) as seen, torch.no_grad():
-        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     window = range(layer + 1, (top if to_layer is None else to_layer) + 1)
-    passed = run_frozen(model, batch, window) if window else None
+    if window:
+        passed = run_frozen(model, batch, window)
+        start = passed.trunk
+    else:
+        with captured(model, [layer], stop=True) as seen, torch.no_grad():
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        start = seen[layer]
     norm = final_norm(model) if to_layer is None else None
 
     def above(hidden: Tensor) -> Tensor:
-        if passed is not None:
+        if window:
             hidden = run_window(model, replace(passed, trunk=hidden), window, {})
         return hidden if norm is None else norm(hidden)
 
-    return seen[layer], above
+    return start, above
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ class TokenStates:
 
     hidden: dict[int, Tensor]  # layer -> (rows, d) float32 on the CPU
     text: Tensor  # (rows,) index of the text
-    position: Tensor  # (rows,) place in its text, from 0: row 0 is the attention sink
+    position: Tensor  # (rows,) place in its text, from 0: the token at 0 is the attention sink
     token: Tensor  # (rows,) token id
 
     @property
