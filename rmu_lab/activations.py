@@ -37,7 +37,7 @@ class FrozenPass:
         return self.trunk.nbytes + self.output.nbytes
 
 
-class _Stop(Exception):
+class StopForward(Exception):
     """Raised inside a forward pass once everything wanted has been seen."""
 
 
@@ -61,14 +61,14 @@ def run_frozen(model: PreTrainedModel, batch: TokenBatch, window: range) -> Froz
 
     def keep_output(_block: nn.Module, _args: tuple, output: Any) -> None:
         outputs.append(hidden_states(output))
-        raise _Stop
+        raise StopForward
 
     hooks = [blocks[index].register_forward_pre_hook(keep_call, with_kwargs=True) for index in window]
     hooks.append(blocks[window[-1]].register_forward_hook(keep_output))
     try:
         with torch.no_grad():
             model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    except _Stop:
+    except StopForward:
         pass
     finally:
         for hook in hooks:
@@ -134,14 +134,14 @@ def captured(model: PreTrainedModel, layers: Sequence[int], *, stop: bool = Fals
         def hook(_block: nn.Module, _args: tuple, output: Any) -> None:
             seen[layer] = hidden_states(output)
             if stop and layer == last:
-                raise _Stop
+                raise StopForward
 
         return hook
 
     hooks = [_block(model, layer).register_forward_hook(keep(layer)) for layer in layers]
     try:
         yield seen
-    except _Stop:
+    except StopForward:
         pass
     finally:
         for hook in hooks:

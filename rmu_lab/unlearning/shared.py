@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from ..activations import FrozenPass, run_frozen
+from ..activations import FrozenPass, StopForward, run_frozen
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
 from ..models import decoder_blocks
@@ -93,10 +93,6 @@ class ActivationStore:
             return file.get_tensor(str(depth))
 
 
-class _Stop(Exception):
-    """Raised inside a forward pass once everything wanted has been seen."""
-
-
 @contextmanager
 def recorded(
     model: PreTrainedModel, depths: Collection[int], keep: Callable[[dict[int, Tensor]], None], *, stop: bool = False
@@ -131,7 +127,7 @@ def recorded(
             keep(dict(seen))
             seen.clear()
             if stop:
-                raise _Stop
+                raise StopForward
 
     def before_first(_block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         note(0, args[0] if args else kwargs["hidden_states"])
@@ -143,7 +139,7 @@ def recorded(
     hooks += [blocks[index].register_forward_hook(after(index)) for index in range(highest)]
     try:
         yield
-    except _Stop:
+    except StopForward:
         pass
     finally:
         for hook in hooks:

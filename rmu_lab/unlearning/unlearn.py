@@ -74,18 +74,9 @@ def unlearn(
     names = trained_names(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
     batches = topic_batches(tokenizer, texts, config)
+    passes = _Trunks(model, config, batches)
     with frozen(model):
-        edit, directions, history = train(model, names, batches, config, _Trunks(model, config, batches), progress=progress)
-    return UnlearnResult(
-        edit=edit,
-        directions=directions,
-        history=history,
-        config=config,
-        model_name=model.name_or_path,
-        digests=corpus_digests(texts),
-        provenance=provenance(config.seed),
-        seconds=time.perf_counter() - start,
-    )
+        return train(model, names, batches, config, passes, digests=corpus_digests(texts), start=start, progress=progress)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -172,11 +163,14 @@ def train(
     config: UnlearnConfig,
     passes: Callable[[BatchKey, TokenBatch], FrozenPass],
     *,
+    digests: dict[str, str],
+    start: float,
     progress: bool,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[dict]]:
-    """The training loop: trained matrices by full name, u of each topic, and the history (see `UnlearnResult`).
+) -> UnlearnResult:
+    """The training loop.
 
     `passes` gives the frozen model's pass over a batch that is on the model's device; the model is to be `frozen`.
+    The result carries `digests`, and the seconds since `start` on the clock of `time.perf_counter`.
 
     Raises
     ------
@@ -224,7 +218,16 @@ def train(
     edit = full_names(model, masters)
     if not all(matrix.isfinite().all() for matrix in edit.values()):  # no later loss would show it
         raise _diverged(f"The trained matrices are not finite after step {config.steps}, the last")
-    return edit, directions, history
+    return UnlearnResult(
+        edit=edit,
+        directions=directions,
+        history=history,
+        config=config,
+        model_name=model.name_or_path,
+        digests=digests,
+        provenance=provenance(config.seed),
+        seconds=time.perf_counter() - start,
+    )
 
 
 class DivergedError(RmuLabError):

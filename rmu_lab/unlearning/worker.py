@@ -139,20 +139,9 @@ class Worker:
         self._record(config)
         start = time.perf_counter()
         passes = functools.partial(self._pass, config.window)
+        names = trained_names(model, config)
         with frozen(model):
-            edit, directions, history = train(
-                model, trained_names(model, config), self._batches, config, passes, progress=False
-            )
-        return UnlearnResult(
-            edit=edit,
-            directions=directions,
-            history=history,
-            config=config,
-            model_name=model.name_or_path,
-            digests=self.job.digests,
-            provenance=provenance(config.seed),
-            seconds=time.perf_counter() - start,
-        )
+            return train(model, names, self._batches, config, passes, digests=self.job.digests, start=start, progress=False)
 
     def _row(
         self,
