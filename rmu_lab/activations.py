@@ -8,19 +8,21 @@ trained blocks need to be run again alone; `run_window` runs them. `captured`, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .corpora import TokenBatch, token_batches
 from .errors import RmuLabError
-from .models import decoder_blocks, final_norm
+from .models import decoder_blocks, final_norm, input_device
+from .offload import execution_device, whole_module
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class FrozenPass:
     def bytes(self) -> int:
         """Memory held by the two activations."""
         return self.trunk.nbytes + self.output.nbytes
+
+    def to(self, device: torch.device) -> FrozenPass:
+        """Everything on `device`, where the window is to run; a model over several GPUs leaves it here and there."""
+        return FrozenPass(self.trunk.to(device), send_to_device(self.calls, device), self.output.to(device))
 
 
 class StopForward(Exception):
@@ -76,13 +82,28 @@ def run_frozen(model: PreTrainedModel, batch: TokenBatch, window: range) -> Froz
     return FrozenPass(inputs[0], tuple(calls), outputs[0])
 
 
-def run_window(model: PreTrainedModel, frozen: FrozenPass, window: range, edit: dict[int, dict[str, Tensor]]) -> Tensor:
+def window_blocks(model: PreTrainedModel, window: range) -> dict[int, nn.Module]:
+    """The blocks of a window, ready to run again and again; those of a model that accelerate spreads are made whole."""
+    blocks = {index: decoder_blocks(model)[index] for index in window}
+    device = execution_device(blocks[window[0]])
+    return blocks if device is None else {index: whole_module(block, device) for index, block in blocks.items()}
+
+
+def run_window(
+    model: PreTrainedModel,
+    frozen: FrozenPass,
+    window: range,
+    edit: dict[int, dict[str, Tensor]],
+    blocks: Mapping[int, nn.Module] | None = None,
+) -> Tensor:
     """h^(l), (batch, tokens, d), with the matrices of `edit` in place of the model's own.
 
     `edit` maps a block's index to its replaced parameters by their names inside the block. The model
-    itself is not touched; gradients flow to the tensors of `edit`.
+    itself is not touched; gradients flow to the tensors of `edit`. `blocks`, from `window_blocks`, is for who calls
+    this many times.
     """
-    blocks = decoder_blocks(model)
+    blocks = blocks or window_blocks(model, window)
+    frozen = frozen.to(next(blocks[window[0]].parameters()).device)
     hidden = frozen.trunk
     for index, (args, kwargs) in zip(window, frozen.calls, strict=True):
         hidden = hidden_states(functional_call(blocks[index], edit.get(index, {}), (hidden, *args), kwargs))
@@ -237,7 +258,7 @@ def token_states(
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):
-        batch = batch.to(model.device)
+        batch = batch.to(input_device(model))
         with captured(model, layers, stop=True) as seen, torch.no_grad():
             model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
         real = batch.attention_mask.bool()

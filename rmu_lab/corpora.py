@@ -73,7 +73,10 @@ class TokenBatch:
     attention_mask: Tensor  # (batch, tokens) int64, 1 for a token, 0 for padding
 
     def to(self, device: torch.device) -> TokenBatch:
-        """Both tensors on `device`."""
+        """Both tensors on `device`; nobody waits for a copy to a GPU."""
+        if device.type == "cuda" and not self.input_ids.is_cuda:
+            ids, mask = self.input_ids.pin_memory(), self.attention_mask.pin_memory()
+            return TokenBatch(ids.to(device, non_blocking=True), mask.to(device, non_blocking=True))
         return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
     def counted(self, *, padding: bool = False, first_token: bool = False) -> Tensor:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import token_states
 from .errors import RmuLabError
+from .models import input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) 
 
 def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """Summed log-probability of every option of every question in one batch."""
-    device = model.device
+    device = input_device(model)
     longest = max(map(len, prompts))
     # Padding on the left, so that every option continues right after its prompt's last token.
     ids = torch.stack([pad(torch.tensor(prompt), (longest - len(prompt), 0)) for prompt in prompts]).to(device)
@@ -286,7 +287,7 @@ def answers(
             padding_side="left",
             return_tensors="pt",
         )
-    encoded = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    encoded = {name: encoded[name].to(input_device(model)) for name in ("input_ids", "attention_mask")}
     output: Tensor = model.generate(
         **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
     )
@@ -328,7 +329,7 @@ def max_logits(
     rows = []
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
-        encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(model.device)
+        encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(input_device(model))
         output = model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=encoded["attention_mask"],

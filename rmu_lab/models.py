@@ -5,6 +5,7 @@ Python package index, are checked, unpacked once and kept in a cache folder. Tau
 """
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from .errors import RmuLabError
 from .files import file_digest, whole_folder
+from .offload import execution_device
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    device_map: str | dict[str, str | int] | None = None,
+    max_memory: dict[str | int, str | int] | None = None,
+    offload_folder: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in evaluation mode, with its tokenizer.
@@ -66,6 +71,14 @@ def load_model(
         where to put it; by default CUDA if there is one, else Apple's MPS, else the CPU.
     dtype
         of the weights; by default bfloat16 on CUDA and float32 elsewhere.
+    device_map
+        for a model larger than one GPU, instead of `device`: ``"auto"`` fills the GPUs first, then the CPU's memory,
+        then the disk; a mapping from module names to devices (``"cpu"``, ``"disk"``, a GPU's number) says it in detail.
+        It can be scored, unlearned and saved like any other. Taught in notebook 09.
+    max_memory
+        what ``device_map="auto"`` may fill, e.g. ``{0: "60GiB", "cpu": "200GiB"}``; training needs some room of its own.
+    offload_folder
+        where weights kept on disk go that are not in safetensors files already.
     trust_remote_code
         allow a hub model to run its own code; only for sources you trust.
 
@@ -75,13 +88,17 @@ def load_model(
         if there is no such model, it cannot be fetched, its checksum is wrong, or the cache folder
         cannot be written.
     """
+    if device is not None and device_map is not None:
+        raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
     device = torch.device(device) if device is not None else default_device()
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     source = fetch(str(name)) if str(name) in PACKAGED_MODELS else str(name)
+    spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
+    spread = {key: value for key, value in spread.items() if value is not None}
     try:
-        with _no_progress_bars():
+        with _no_progress_bars(), _no_note_on_offloading():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **spread)
     except (OSError, ValueError) as error:
         short_names = ", ".join(PACKAGED_MODELS)
         raise RmuLabError(
@@ -91,14 +108,19 @@ def load_model(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.name_or_path = str(name)  # the short name, so that results and checkpoints can name their base model
-    return model.to(device).eval(), tokenizer
+    return (model if device_map is not None else model.to(device)).eval(), tokenizer
 
 
 def default_device() -> torch.device:
-    """CUDA if there is one, else MPS, else the CPU."""
+    """CUDA if there is one (of several processes on a machine each takes its own), else MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its tokens: its own device, or where accelerate runs the embedding of one that is spread."""
+    return execution_device(model.get_input_embeddings()) or model.device
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -276,6 +298,18 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _no_note_on_offloading() -> Iterator[None]:
+    """Accelerate warns that some weights are kept elsewhere, which is what `device_map` asked for."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

@@ -47,6 +47,9 @@ class UnlearnConfig:
     """Texts in a forget batch, and as many in a retain batch."""
     max_length: int = 64
     """Tokens after which a text is cut."""
+    forget_lengths: tuple[int, ...] | None = None
+    """The same for forget texts, one number for each topic in their order (published: 512 for bio, 768 for cyber); None:
+    `max_length`."""
     seed: int = 0
     """Of the directions and of `retain_noise`; nothing else is random."""
     parameters: tuple[str, ...] | None = None
@@ -82,12 +85,16 @@ class UnlearnConfig:
         for name, least in {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        if isinstance(self.parameters, list):  # as JSON gives it back
-            object.__setattr__(self, "parameters", tuple(self.parameters))
+        for name in ("parameters", "forget_lengths"):
+            if isinstance(getattr(self, name), list):  # as JSON gives it back
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.parameters is not None and (not isinstance(self.parameters, tuple) or not self.parameters):
             raise RmuLabError(
                 f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix."
             )
+        lengths = self.forget_lengths
+        if lengths is not None and not (isinstance(lengths, tuple) and lengths and min(lengths) >= 2):
+            raise RmuLabError(f"forget_lengths is {lengths!r}; give a tuple of numbers of at least 2, one for each topic.")
         for item in dataclasses.fields(self):
             # So that 300 and 300.0 are the same setting in every record.
             if item.type is float and isinstance(value := getattr(self, item.name), int):

@@ -1,5 +1,6 @@
 """RMU's two losses and Adaptive RMU's target norm. Taught in notebooks 01, 04 and 05."""
 
+import torch
 from torch import Tensor
 
 from .config import LossPer
@@ -9,6 +10,11 @@ def masked_mean(values: Tensor, counted: Tensor) -> Tensor:
     """Mean over the counted tokens of each text: (batch, tokens, ...) and (batch, tokens) bool -> (batch, ...)."""
     weight = counted.to(values.dtype).reshape(*counted.shape, *[1] * (values.ndim - 2))
     return (values * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def token_mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over all counted tokens: (batch, tokens) and (batch, tokens) bool -> (); a GPU is not waited for."""
+    return torch.where(counted, values, 0).sum() / counted.sum()
 
 
 def distance_loss(
@@ -35,7 +41,7 @@ def distance_loss(
     if loss_per == "text":
         loss = masked_mean(difference, counted).square().sum(dim=-1).mean()
     else:
-        loss = difference.square().sum(dim=-1)[counted].mean()
+        loss = token_mean(difference.square().sum(dim=-1), counted)
     return loss / hidden.shape[-1] if mean_over_dimensions else loss
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..files import whole_folder
 from ..models import load_model
+from ..offload import read_parameter, write_parameter
 from .config import UnlearnConfig
+from .parallel import joined
 
 _TENSORS, _RECORD = "edit.safetensors", "result.json"
 
@@ -67,8 +68,8 @@ class UnlearnResult:
                     f"The edit is of a parameter {name} of shape {tuple(matrix.shape)}, the model has {found}; "
                     f"apply it to {self.model_name}."
                 )
-        self._replaced[model] = {name: parameters[name].detach().clone() for name in self.edit}
-        _write(parameters, self.edit)
+        self._replaced[model] = {name: read_parameter(model, name).clone() for name in self.edit}
+        _write(model, self.edit)
         return model
 
     def revert(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -81,7 +82,7 @@ class UnlearnResult:
         """
         if model not in self._replaced:
             raise RmuLabError("This edit is not in the model; there is nothing to revert.")
-        _write(dict(model.named_parameters()), self._replaced.pop(model))
+        _write(model, self._replaced.pop(model))
         return model
 
     @contextmanager
@@ -98,6 +99,8 @@ class UnlearnResult:
     def save(self, path: str | Path) -> Path:
         """Store edit and directions (safetensors) and the record (JSON) in a new folder; `load` reads it back.
 
+        Of several processes under torchrun one writes, here and in `save_model`.
+
         Raises
         ------
         RmuLabError
@@ -106,9 +109,11 @@ class UnlearnResult:
         record = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {"config": self.config.to_dict()}
         tensors = {f"edit/{name}": tensor for name, tensor in self.edit.items()}
         tensors |= {f"direction/{topic}": tensor for topic, tensor in self.directions.items()}
-        with whole_folder(path) as folder:
-            save_file(tensors, folder / _TENSORS)
-            (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with joined().one_writes() as here:
+            if here:
+                with whole_folder(path) as folder:
+                    save_file(tensors, folder / _TENSORS)
+                    (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return Path(path)
 
     @classmethod
@@ -146,11 +151,13 @@ class UnlearnResult:
         RmuLabError
             if the folder exists or cannot be written, or the base model cannot be loaded by its name.
         """
-        if model is None or tokenizer is None:
-            model, tokenizer = load_model(self.model_name, device="cpu")
-        with whole_folder(path) as folder, self.applied(model):
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        with joined().one_writes() as here:
+            if here:
+                if model is None or tokenizer is None:
+                    model, tokenizer = load_model(self.model_name, device="cpu")
+                with whole_folder(path) as folder, self.applied(model):
+                    model.save_pretrained(folder)
+                    tokenizer.save_pretrained(folder)
         return Path(path)
 
 
@@ -159,10 +166,9 @@ _PLAIN_FIELDS = [
 ]
 
 
-@torch.no_grad()
-def _write(parameters: dict[str, torch.nn.Parameter], values: dict[str, Tensor]) -> None:
+def _write(model: PreTrainedModel, values: dict[str, Tensor]) -> None:
     for name, value in values.items():
-        parameters[name].copy_(value)
+        write_parameter(model, name, value)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

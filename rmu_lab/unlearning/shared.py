@@ -195,7 +195,6 @@ def stored_pass(model: PreTrainedModel, batch: TokenBatch, window: range, trunk:
     What the model hands its blocks besides (masks, rotary embeddings, ...) is made anew by a pass in which
     no block runs: that takes a millisecond, while keeping it could take more memory than the activations.
     """
-    output = output.to(model.device)
     with resumed(model, window[-1] + 1, lambda: output):
         passed = run_frozen(model, batch, window)
-    return dataclasses.replace(passed, trunk=trunk.to(model.device))
+    return dataclasses.replace(passed, trunk=trunk.to(passed.output.device))

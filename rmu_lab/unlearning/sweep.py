@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..evaluate import Style
+from ..offload import is_offloaded
 from .config import UnlearnConfig
 from .rows import RowFile, SweepRow
 from .unlearn import topic_texts, trained_names
@@ -117,6 +118,11 @@ def sweep(
         raise RmuLabError("There are no settings to sweep over; give at least one UnlearnConfig, e.g. by grid().")
     if not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
+    if is_offloaded(model):
+        raise RmuLabError(
+            "Some weights of this model are offloaded, and a sweep needs them at hand; load it without device_map, or call "
+            "unlearn and accuracy for each setting."
+        )
     for config in configs:
         trained_names(model, config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))

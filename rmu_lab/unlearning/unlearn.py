@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..activations import FrozenPass, frozen, run_frozen, run_window
+from ..activations import FrozenPass, frozen, run_frozen, run_window, window_blocks
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
-from ..models import block_parameters, decoder_blocks
+from ..models import block_parameters, decoder_blocks, input_device
+from ..offload import is_offloaded
 from ..provenance import provenance
 from .config import UnlearnConfig
 from .directions import random_directions
-from .objectives import distance_loss, masked_mean, token_norms
+from .objectives import distance_loss, masked_mean, token_mean, token_norms
+from .parallel import ALONE, Share, Team, joined
 from .result import UnlearnResult
+from .shared import record_batch, stored_pass
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 
 TRUNK_CACHE_BYTES = 2 * 1024**3
 """Frozen activations kept for texts that come round again, at most; above that they are computed anew."""
+TOKENS_AT_ONCE = 16 * 1024
+"""Tokens of coming batches that go through the frozen blocks together, on a GPU or where weights are offloaded."""
 
 
 def unlearn(
@@ -73,10 +79,12 @@ def unlearn(
     start = time.perf_counter()
     names = trained_names(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
-    batches = topic_batches(tokenizer, texts, config)
-    passes = _Trunks(model, config, batches)
+    batches = topic_batches(tokenizer, _used(texts, config), config)
+    processes = joined()
+    passes = _Trunks(model, config, batches, processes)
+    facts = {"digests": corpus_digests(texts), "start": start, "progress": progress and processes.main}
     with frozen(model):
-        return train(model, names, batches, config, passes, digests=corpus_digests(texts), start=start, progress=progress)
+        return train(model, names, batches, config, passes, team=processes, **facts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,11 +136,33 @@ def topic_texts(forget: Texts | Mapping[str, Texts], retain: Texts | Mapping[str
 
 
 def topic_batches(tokenizer: PreTrainedTokenizerBase, texts: TopicTexts, config: UnlearnConfig) -> TopicBatches:
-    """The token batches of every role and topic, cut and padded as `config` says."""
+    """The token batches of every role and topic, cut and padded as `config` says.
+
+    Raises
+    ------
+    RmuLabError
+        if a text is shorter than two tokens, or `forget_lengths` fits another number of topics.
+    """
+    lengths = dict.fromkeys(texts, config.max_length)
+    if config.forget_lengths is not None:
+        topics = [key for key in texts if key[0] == "forget"]
+        if len(topics) != len(config.forget_lengths):
+            raise RmuLabError(
+                f"forget_lengths has {len(config.forget_lengths)} numbers for {len(topics)} topics; give one for each."
+            )
+        lengths |= dict(zip(topics, config.forget_lengths, strict=True))
     return {
-        key: token_batches(tokenizer, of_one, config.batch_size, config.max_length, config.padding_side)
+        key: token_batches(tokenizer, of_one, config.batch_size, lengths[key], config.padding_side)
         for key, of_one in texts.items()
     }
+
+
+def share_of(batches: TopicBatches, key: BatchKey, config: UnlearnConfig, team: Team) -> Share:
+    """What of a batch is for this process."""
+    role, topic, index = key
+    batch = batches[role, topic][index]
+    counted = batch.counted(padding=config.count_padding, first_token=config.count_first_token)
+    return team.share(batch, counted)
 
 
 def corpus_digests(texts: TopicTexts) -> dict[str, str]:
@@ -146,6 +176,12 @@ def step_keys(batches: TopicBatches, step: int) -> tuple[BatchKey, BatchKey]:
     topic, index = topics[step % len(topics)], step // len(topics)
     forget, retain = ((role, topic, index % len(batches[role, topic])) for role in ("forget", "retain"))
     return forget, retain
+
+
+def _used(texts: TopicTexts, config: UnlearnConfig) -> TopicTexts:
+    """The texts that a training comes to: real corpora hold many more, and long ones."""
+    steps_per_topic = -(-2 * config.steps // len(texts))
+    return {key: of_one[: steps_per_topic * config.batch_size] for key, of_one in texts.items()}
 
 
 def _by_topic(corpus: Texts | Mapping[str, Texts], role: str, at_least: int) -> dict[str, list[str]]:
@@ -166,10 +202,12 @@ def train(
     digests: dict[str, str],
     start: float,
     progress: bool,
+    team: Team = ALONE,
 ) -> UnlearnResult:
     """The training loop.
 
     `passes` gives the frozen model's pass over a batch that is on the model's device; the model is to be `frozen`.
+    `team` are the processes that share each batch.
     The result carries `digests`, and the seconds since `start` on the clock of `time.perf_counter`.
 
     Raises
@@ -180,13 +218,12 @@ def train(
     topics = [topic for role, topic in batches if role == "forget"]
     size = model.config.get_text_config(decoder=True).hidden_size
     directions = random_directions(topics, size, config.seed, config.direction)
-    masters = master_copies(model, names)
-    optimizer = torch.optim.AdamW(
-        [matrix for matrices in masters.values() for matrix in matrices.values()],
-        lr=config.lr,
-        eps=config.adam_epsilon,
-        weight_decay=0.0,
-    )
+    blocks = window_blocks(model, config.window)
+    masters = master_copies(blocks, names)
+    matrices = [matrix for of_one in masters.values() for matrix in of_one.values()]
+    device = matrices[0].device
+    steer_to = {topic: u.to(device) for topic, u in directions.items()}
+    optimizer = torch.optim.AdamW(matrices, lr=config.lr, eps=config.adam_epsilon, weight_decay=0.0)
     first_batch_norm: dict[str, Tensor] = {}
     history = []
     bar = tqdm(range(config.steps), desc="unlearning", unit="step", delay=5, disable=not progress)
@@ -195,23 +232,28 @@ def train(
         optimizer.zero_grad()
         # One backward pass after the other: the gradients add up, and only one batch's activations are held at a time.
         for key in step_keys(batches, step):
-            role, topic, index = key
-            batch = batches[role, topic][index].to(model.device)
-            counted = batch.counted(padding=config.count_padding, first_token=config.count_first_token)
-            passed = passes(key, batch)
-            hidden = run_window(model, passed, config.window, _cast(masters, passed.trunk.dtype))
+            role, topic, _ = key
+            share = share_of(batches, key, config, team)
+            counted = share.counted.to(device)
+            passed = passes(key, share.batch.to(input_device(model))).to(device)
+            hidden = run_window(model, passed, config.window, _cast(masters, passed.trunk.dtype), blocks)
             form = {"loss_per": config.loss_per, "mean_over_dimensions": config.mean_over_dimensions}
             if role == "forget":
-                u = directions[topic].to(hidden.device)
-                norm = _target_norm(config, topic, passed.output, hidden, counted, first_batch_norm)
-                loss = distance_loss(hidden, norm * u, counted, **form)
-                parts |= _forget_metrics(hidden.detach(), u, norm, counted) | {"forget_loss": loss.detach()}
+                if config.norm_per == "first batch" and topic not in first_batch_norm:
+                    first_batch_norm[topic] = share.tokens * token_mean(token_norms(hidden.detach()), counted)
+                    team.add_up([first_batch_norm[topic]])
+                norm = _target_norm(config, passed.output, counted, first_batch_norm.get(topic))
+                loss = distance_loss(hidden, norm * steer_to[topic], counted, **form)
+                measured = _forget_metrics(hidden.detach(), steer_to[topic], norm, counted)
+                parts |= {name: share.tokens * value for name, value in measured.items()}
             else:
-                target = passed.output.float() + _noise(config, step, passed.output)
+                target = passed.output.float() + _noise(config, step, share, hidden)
                 loss = config.alpha * distance_loss(hidden, target, counted, **form)
-                parts["retain_loss"] = loss.detach()
+            loss = loss * (share.texts if config.loss_per == "text" else share.tokens)
+            parts[f"{role}_loss"] = loss.detach()
             loss.backward()
-        row = _read(parts)
+        team.add_up(matrix.grad for matrix in matrices)
+        row = _read(parts, team)
         if not math.isfinite(row["loss"]):
             raise _diverged(f"The loss is {row['loss']} at step {step + 1} of {config.steps}")
         history.append({"step": step + 1, "topic": topic, **row})
@@ -240,12 +282,11 @@ def _diverged(what: str) -> DivergedError:
     return DivergedError(f"{what}; lower lr, alpha or the target norm, or use float32. The model was not changed.")
 
 
-def master_copies(model: PreTrainedModel, names: dict[int, tuple[str, ...]]) -> dict[int, dict[str, Tensor]]:
+def master_copies(blocks: Mapping[int, nn.Module], names: dict[int, tuple[str, ...]]) -> dict[int, dict[str, Tensor]]:
     """Float32 copies of the trained matrices, by block and by name inside it, asking for gradients.
 
     Float32 whatever the model's type: an AdamW step is often smaller than bfloat16 can resolve.
     """
-    blocks = decoder_blocks(model)
     return {
         index: {
             name: blocks[index].get_parameter(name).detach().to(torch.float32, copy=True).requires_grad_()
@@ -271,65 +312,100 @@ def _cast(masters: dict[int, dict[str, Tensor]], dtype: torch.dtype) -> dict[int
     return {index: {name: matrix.to(dtype) for name, matrix in block.items()} for index, block in masters.items()}
 
 
-def _target_norm(
-    config: UnlearnConfig,
-    topic: str,
-    frozen_output: Tensor,
-    hidden: Tensor,
-    counted: Tensor,
-    first_batch_norm: dict[str, Tensor],
-) -> Tensor:
+def _target_norm(config: UnlearnConfig, frozen_output: Tensor, counted: Tensor, of_first_batch: Tensor | None) -> Tensor:
     """s, the norm to steer to, broadcastable to (batch, tokens, 1): c, or beta times the frozen norm (Eq 24)."""
     if config.method == "rmu":
-        return torch.tensor(config.coefficient, device=hidden.device)
-    if config.norm_per == "first batch":
-        if topic not in first_batch_norm:
-            first_batch_norm[topic] = token_norms(hidden.detach())[counted].mean()
-        return config.beta * first_batch_norm[topic]
+        return frozen_output.new_full((), config.coefficient, dtype=torch.float32)
+    if of_first_batch is not None:
+        return config.beta * of_first_batch
     norms = token_norms(frozen_output)
     if config.norm_per == "text":
         norms = masked_mean(norms, counted)[:, None]
     return config.beta * norms[..., None]
 
 
-def _noise(config: UnlearnConfig, step: int, like: Tensor) -> Tensor | float:
-    """Drawn on the CPU from seed and step, so that it is the same on every device."""
+def _noise(config: UnlearnConfig, step: int, share: Share, like: Tensor) -> Tensor | float:
+    """Drawn for the whole batch on the CPU from seed and step, so that it is the same on every device and for every team."""
     if not config.retain_noise:
         return 0.0
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    return config.retain_noise * torch.randn(like.shape, generator=generator).to(like.device)
+    noise = torch.randn((share.of, *like.shape[1:]), generator=generator)[share.rows]
+    return config.retain_noise * noise.to(like.device)
 
 
 def _forget_metrics(hidden: Tensor, u: Tensor, norm: Tensor, counted: Tensor) -> dict[str, Tensor]:
     norms = token_norms(hidden)
     return {
-        "forget_norm": norms[counted].mean(),
-        "target_norm": norm.expand(*counted.shape, 1)[..., 0][counted].mean(),
-        "cosine": ((hidden.float() @ u) / norms)[counted].mean(),
+        "forget_norm": token_mean(norms, counted),
+        "target_norm": token_mean(norm.expand(*counted.shape, 1)[..., 0], counted),
+        "cosine": token_mean((hidden.float() @ u) / norms, counted),
     }
 
 
-def _read(parts: dict[str, Tensor]) -> dict[str, float]:
-    """All numbers of a step in one transfer from the device, with their sum `loss` first."""
-    values = dict(zip(parts, torch.stack(list(parts.values())).tolist(), strict=True))
-    return {"loss": values["forget_loss"] + values["retain_loss"], **values}
+def _read(parts: dict[str, Tensor], team: Team) -> dict[str, float]:
+    """All numbers of a step, of all processes, in one transfer from the device, with their sum `loss` first."""
+    values = torch.stack(list(parts.values()))
+    team.add_up([values])
+    named = dict(zip(parts, values.tolist(), strict=True))
+    return {"loss": named["forget_loss"] + named["retain_loss"], **named}
 
 
 class _Trunks:
-    """Frozen passes, kept up to a budget for batches that will come round again."""
+    """Frozen passes: of several batches at once where a single one would not keep the machine busy, and kept up to a
+    budget for batches that will come round again."""
 
-    def __init__(self, model: PreTrainedModel, config: UnlearnConfig, batches: TopicBatches) -> None:
+    def __init__(self, model: PreTrainedModel, config: UnlearnConfig, batches: TopicBatches, team: Team) -> None:
         self.model, self.window = model, config.window
+        self.share = lambda key: share_of(batches, key, config, team).batch
+        self.coming = deque(key for step in range(config.steps) for key in step_keys(batches, step))
         per_topic = config.steps * 2 / len(batches)  # steps that each topic gets
         self.recurring = {key for key, of_one in batches.items() if per_topic > len(of_one)}
         self.kept: dict[BatchKey, FrozenPass] = {}
         self.bytes = 0
+        self.ahead: dict[BatchKey, tuple[Tensor, Tensor]] = {}
+        self.tokens_at_once = tokens_at_once(model)
 
     def __call__(self, key: BatchKey, batch: TokenBatch) -> FrozenPass:
+        self.coming.popleft()
         if key in self.kept:
             return self.kept[key]
-        passed = run_frozen(self.model, batch, self.window)
+        if batch.input_ids.numel() < self.tokens_at_once or key in self.ahead:
+            passed = self._run_ahead(key, batch)
+        else:
+            passed = run_frozen(self.model, batch, self.window)
         if key[:2] in self.recurring and self.bytes + passed.bytes <= TRUNK_CACHE_BYTES:
             self.kept[key] = passed
             self.bytes += passed.bytes
         return passed
+
+    def _run_ahead(self, key: BatchKey, batch: TokenBatch) -> FrozenPass:
+        """The pass over a batch; if it was not made yet, made together with those of the next of the same width."""
+        if key not in self.ahead:
+            group, width, tokens = {key: batch}, batch.input_ids.shape[1], batch.input_ids.numel()
+            for other in self.coming:
+                if other in group or other in self.kept:
+                    continue
+                next_one = self.share(other)
+                tokens += next_one.input_ids.numel()
+                if next_one.input_ids.shape[1] != width or tokens > self.tokens_at_once:
+                    break
+                group[other] = next_one.to(batch.input_ids.device)
+            together = TokenBatch(
+                torch.cat([one.input_ids for one in group.values()]),
+                torch.cat([one.attention_mask for one in group.values()]),
+            )
+            states = record_batch(self.model, together, {self.window[0], self.window[-1] + 1})
+            sizes = [len(one.input_ids) for one in group.values()]
+            parts = (states[depth].split(sizes) for depth in (self.window[0], self.window[-1] + 1))
+            self.ahead = dict(zip(group, zip(*parts, strict=True), strict=True))
+        trunk, output = self.ahead.pop(key)
+        return stored_pass(self.model, batch, self.window, trunk, output)
+
+
+def tokens_at_once(model: PreTrainedModel) -> int:
+    """How many tokens the frozen blocks are given in one pass, if there are several batches of the same width.
+
+    On a GPU larger batches use it better; where weights must be fetched for each pass, one fetch serves them all. A CPU
+    gains nothing.
+    """
+    return TOKENS_AT_ONCE if is_offloaded(model) or input_device(model).type == "cuda" else 0

@@ -76,9 +76,9 @@ def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[st
     return {"weights": weights.hexdigest(), **corpus_digests(texts), **asked}
 
 
-def batch_kind(config: UnlearnConfig) -> tuple[int, int, str]:
+def batch_kind(config: UnlearnConfig) -> tuple:
     """What decides how texts become batches; settings that agree in it share frozen passes."""
-    return config.batch_size, config.max_length, config.padding_side
+    return config.batch_size, config.max_length, config.forget_lengths or (), config.padding_side
 
 
 class Worker:
@@ -87,7 +87,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._store = ActivationStore(job.memory_bytes, job.scratch, job.scratch_prefix)
-        self._kind: tuple[int, int, str] | None = None
+        self._kind: tuple | None = None
         self._batches: TopicBatches = {}
         self._recorded: list[BatchKey] = []
         self._base: dict[str, Accuracy] = {}
