@@ -30,6 +30,7 @@ _HOME = {
     "answers": "evaluate",
     "max_logits": "evaluate",
     "alignment": "evaluate",
+    "harness": "lmeval",
     "token_states": "activations",
     "UnlearnConfig": "unlearning.config",
     "UnlearnResult": "unlearning.result",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
     from .corpora import load_corpus
     from .errors import RmuLabError
     from .evaluate import Accuracy, accuracy, accuracy_change, alignment, answers, max_logits
+    from .lmeval import harness
     from .models import decoder_blocks, load_model
     from .questions import load_questions
     from .unlearning.advisor import Advice, advise

@@ -338,7 +338,7 @@ def _forget_metrics(hidden: Tensor, u: Tensor, norm: Tensor, counted: Tensor) ->
     return {
         "forget_norm": token_mean(norms, counted),
         "target_norm": token_mean(norm.expand(*counted.shape, 1)[..., 0], counted),
-        "cosine": token_mean((hidden.float() @ u) / norms, counted),
+        "cosine": token_mean((hidden.float() @ u) / norms.clamp(min=1e-12), counted),
     }
 
 

@@ -1,7 +1,10 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, load_model, unlearn
@@ -104,3 +107,37 @@ def test_save_model_reloads_with_transformers(tmp_path, saved_base):
             )
     with pytest.raises(RmuLabError, match="exists already"):
         result.save_model(by_name)
+
+
+FRESH = """
+import sys
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, text, out = sys.argv[1:]
+ids = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
+with torch.no_grad():
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(ids).logits
+    if "rmu_lab" in sys.modules:
+        raise SystemExit("a checkpoint must do without this package")
+    from lm_eval.models.huggingface import HFLM
+    harness = HFLM(pretrained=folder, device="cpu", dtype="float32").model(ids).logits
+save_file({"plain": plain, "harness": harness}, out)
+"""
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_checkpoint_loads_in_a_fresh_process_with_transformers_and_lm_eval(family, tmp_path, tokenizer):
+    pytest.importorskip("lm_eval")
+    tiny_model(family).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    model, tokenizer = load_model(tmp_path / "base", device="cpu")
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG)
+    folder = result.save_model(tmp_path / "unlearned", model, tokenizer)
+    assert not list(folder.glob("*.bin")) and list(folder.glob("*.safetensors"))
+    with result.applied(model), torch.no_grad():
+        expected = model(**tokenizer("the old house", return_tensors="pt")).logits
+    command = [sys.executable, "-c", FRESH, folder, "the old house", tmp_path / "logits.safetensors"]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    for logits in load_file(tmp_path / "logits.safetensors").values():
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
