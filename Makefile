@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Ray, which only the tests of sweeps on a cluster need.
+TESTABLE := .venv/.testable
 # The pins are of versions that need Python 3.11; on 3.10 the ranges of pyproject.toml decide.
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
@@ -13,7 +15,7 @@ demo: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-test: $(READY)
+test: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -28,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PINS) -e ".[lab,eval,test]"
 	touch $(READY)
+
+$(TESTABLE): $(READY)
+	$(BIN)/python -m pip install $(PINS) -e ".[cluster]"
+	touch $(TESTABLE)
 
 clean:
 	rm -rf .venv

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def pins() -> dict[str, str]:
 def test_environment_equals_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     listed = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    wanted = [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["eval"], *EXTRAS["test"], "-e ."]
+    extras = [requirement for name in ("lab", "eval", "test", "cluster") for requirement in EXTRAS[name]]
+    wanted = [*PROJECT["dependencies"], *extras, "-e ."]
     assert listed == wanted
     assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
 
@@ -42,6 +44,22 @@ def test_every_requirement_is_pinned_within_its_range():
         version = exact[re.sub(r"[-_.]+", "-", requirement.name).lower()]
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
     assert exact["torch"] == "2.13.0"  # no local version, so that a plain CPU wheel fits
+
+
+def test_ray_and_what_it_needs_are_pinned():
+    """So that `make test` runs the tests on Ray with versions that were tested together."""
+    needed = [Requirement(text) for text in metadata.requires("ray") or ()] if util.find_spec("ray") else []
+    for requirement in needed:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            version = pins()[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+            assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
+
+
+def test_make_test_installs_every_extra_but_docs():
+    makefile = (ROOT / "Makefile").read_text()
+    installed = {name for group in re.findall(r'-e "\.\[([a-z,]+)\]"', makefile) for name in group.split(",")}
+    assert installed == EXTRAS.keys() - {"docs"}
+    assert "\ntest: $(TESTABLE)\n" in makefile and "\n$(TESTABLE): $(READY)\n" in makefile
 
 
 def test_version_is_stated_once():

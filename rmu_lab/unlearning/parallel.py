@@ -35,12 +35,11 @@ class Team:
     def share(self, batch: TokenBatch, counted: Tensor) -> Share:
         """This process's texts of a batch; `counted`, (batch, tokens) bool, says which tokens enter its loss."""
         if self.rank >= len(counted):  # fewer texts than processes: it works along, but what it finds counts nothing
-            return Share(batch, counted, slice(None), len(counted), texts=0.0, tokens=0.0)
+            return Share(batch, slice(None), len(counted), texts=0.0, tokens=0.0)
         rows = slice(self.rank, None, self.size)
         mine = counted[rows]
         return Share(
             batch=TokenBatch(batch.input_ids[rows], batch.attention_mask[rows]),
-            counted=mine,
             rows=rows,
             of=len(counted),
             texts=len(mine) / len(counted),
@@ -70,7 +69,6 @@ class Share:
     """One process's part of a batch."""
 
     batch: TokenBatch
-    counted: Tensor  # (texts, tokens) bool
     rows: slice  # its texts among those of the whole batch
     of: int  # how many these are
     texts: float  # its part of the batch's texts

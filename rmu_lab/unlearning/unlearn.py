@@ -52,9 +52,14 @@ def unlearn(
     retain: Texts | Mapping[str, Texts],
     config: UnlearnConfig | None = None,
     *,
+    compile_window: bool = False,
     progress: bool = True,
 ) -> UnlearnResult:
     """Train an edit that makes `model` forget; the model itself is left as it is (see `UnlearnResult.apply`).
+
+    Started by torchrun, the processes share the texts of each batch and get the edit that one alone would get
+    (`unlearning.parallel`). A model that `load_model` spread with ``device_map`` needs room on one device for the trained
+    blocks. Both are taught in notebook 09.
 
     Parameters
     ----------
@@ -66,6 +71,8 @@ def unlearn(
         texts of what must stay, or a mapping with the same topic names.
     config
         settings; the defaults suit SmolLM2-135M.
+    compile_window
+        run the trained blocks through ``torch.compile``: the same numbers up to rounding, after about a minute of compiling.
     progress
         show a bar on anything that takes over five seconds.
 
@@ -82,9 +89,9 @@ def unlearn(
     batches = topic_batches(tokenizer, _used(texts, config), config)
     processes = joined()
     passes = _Trunks(model, config, batches, processes)
-    facts = {"digests": corpus_digests(texts), "start": start, "progress": progress and processes.main}
+    how = {"team": processes, "progress": progress and processes.main, "compile_window": compile_window}
     with frozen(model):
-        return train(model, names, batches, config, passes, team=processes, **facts)
+        return train(model, names, batches, config, passes, digests=corpus_digests(texts), start=start, **how)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -161,8 +168,11 @@ def share_of(batches: TopicBatches, key: BatchKey, config: UnlearnConfig, team: 
     """What of a batch is for this process."""
     role, topic, index = key
     batch = batches[role, topic][index]
-    counted = batch.counted(padding=config.count_padding, first_token=config.count_first_token)
-    return team.share(batch, counted)
+    return team.share(batch, _counted(batch, config))
+
+
+def _counted(batch: TokenBatch, config: UnlearnConfig) -> Tensor:
+    return batch.counted(padding=config.count_padding, first_token=config.count_first_token)
 
 
 def corpus_digests(texts: TopicTexts) -> dict[str, str]:
@@ -203,6 +213,7 @@ def train(
     start: float,
     progress: bool,
     team: Team = ALONE,
+    compile_window: bool = False,
 ) -> UnlearnResult:
     """The training loop.
 
@@ -225,6 +236,7 @@ def train(
     steer_to = {topic: u.to(device) for topic, u in directions.items()}
     optimizer = torch.optim.AdamW(matrices, lr=config.lr, eps=config.adam_epsilon, weight_decay=0.0)
     first_batch_norm: dict[str, Tensor] = {}
+    run = torch.compile(run_window) if compile_window else run_window
     history = []
     bar = tqdm(range(config.steps), desc="unlearning", unit="step", delay=5, disable=not progress)
     for step in bar:
@@ -234,9 +246,10 @@ def train(
         for key in step_keys(batches, step):
             role, topic, _ = key
             share = share_of(batches, key, config, team)
-            counted = share.counted.to(device)
-            passed = passes(key, share.batch.to(input_device(model))).to(device)
-            hidden = run_window(model, passed, config.window, _cast(masters, passed.trunk.dtype), blocks)
+            batch = share.batch.to(input_device(model))
+            counted = _counted(batch, config).to(device)
+            passed = passes(key, batch).to(device)
+            hidden = run(model, passed, config.window, _cast(masters, passed.trunk.dtype), blocks)
             form = {"loss_per": config.loss_per, "mean_over_dimensions": config.mean_over_dimensions}
             if role == "forget":
                 if config.norm_per == "first batch" and topic not in first_batch_norm:

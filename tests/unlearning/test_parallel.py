@@ -101,7 +101,7 @@ def test_shares_make_up_the_batch(texts, size, tokens, data):
     assert sorted(torch.cat([share.batch.input_ids[:, 0] for share in working]).tolist()) == batch.input_ids[:, 0].tolist()
     assert all(len(share.batch.input_ids) for share in shares)
     values = batch.input_ids.double()
-    mean = sum(share.tokens * values[share.rows][share.counted].mean() for share in shares)
+    mean = sum(share.tokens * values[share.rows][counted[share.rows]].mean() for share in shares)
     torch.testing.assert_close(mean, values[counted].mean())
 
 

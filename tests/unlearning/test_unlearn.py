@@ -121,6 +121,20 @@ def test_same_seed_same_bits_and_kept_trunks_change_nothing(tokenizer, monkeypat
     assert not any(matrix.equal(other.edit[name]) for name, matrix in first.edit.items())
 
 
+def test_compiled_window_changes_nothing(tokenizer, monkeypatch):
+    """Traced forwards and backwards; without the code generator, which takes a minute and needs a compiler."""
+    compiled = []
+    plain_compile = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function: compiled.append(function) or plain_compile(function, backend="aot_eager")
+    )
+    texts = made_up_texts(6, seed=11, least=26), made_up_texts(6, seed=12, least=26)  # all cut to one length: one trace
+    expected, result = (unlearn(tiny_model("llama"), tokenizer, *texts, SHORT, compile_window=on) for on in (False, True))
+    assert len(compiled) == 1
+    for name, matrix in expected.edit.items():
+        torch.testing.assert_close(result.edit[name], matrix, rtol=1e-5, atol=1e-6)
+
+
 def test_bfloat16_model_trains_float32_matrices(tokenizer):
     model = tiny_model("llama").bfloat16()
     result = unlearn(model, tokenizer, FORGET, RETAIN, SHORT)
@@ -137,6 +151,21 @@ def test_data_sets_and_lists_are_the_same(tokenizer):
     by_dataset = unlearn(model, tokenizer, *(Dataset.from_dict({"text": t}) for t in (FORGET, RETAIN)), SHORT)
     assert by_list.digests == by_dataset.digests
     assert all(matrix.equal(by_dataset.edit[name]) for name, matrix in by_list.edit.items())
+
+
+def test_each_topic_has_its_own_length(tokenizer, monkeypatch):
+    widths = []
+    run = trainer.run_frozen
+    monkeypatch.setattr(trainer, "run_frozen", lambda *args: widths.append(args[1].input_ids.shape[1]) or run(*args))
+    texts = {"one": made_up_texts(6, 1, least=25, most=30), "two": made_up_texts(6, 2, least=25, most=30)}
+    settings = SHORT.to_dict() | {"max_length": 9, "forget_lengths": [12, 15], "steps": 2}
+    config = UnlearnConfig(**settings)
+    unlearn(tiny_model("llama"), tokenizer, texts, texts["one"], config)
+    assert widths == [12, 9, 15, 9]
+    with pytest.raises(RmuLabError, match="forget_lengths has 2 numbers for 1 topics"):
+        unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, config)
+    with pytest.raises(RmuLabError, match=r"forget_lengths is \(1,\)"):
+        UnlearnConfig(forget_lengths=(1,))
 
 
 def test_named_parameters(tokenizer):
