@@ -1,4 +1,4 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise``."""
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | reproduce``."""
 
 from __future__ import annotations
 
@@ -245,6 +245,72 @@ def sweep(
             setting = [str(getattr(row.config, name)) if row.config else "base" for name in varied]
             table.add_row(*setting, *(_share(row.scores[name]) if row.scores else "diverged" for name in asked))
         console.print(table)
+
+
+@app.command()
+def reproduce(
+    preset: Annotated[str, typer.Option(help="zephyr-7b, mistral-7b, yi-6b, llama-3-8b, mixtral-8x7b, or a JSON file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; a stopped run is gone on with.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with local copies of corpora and question sets.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="rmu or adaptive_rmu; by default all of the preset.")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder with a copy of the preset's model.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First questions of each task only.")] = None,
+    chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Questions at once.")] = 16,
+    device_map: Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")] = None,
+    device: Device = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
+) -> None:
+    """Run the papers' benchmark: their model, corpora and settings, scored on WMDP and MMLU by lm-eval."""
+    with _clear_errors():
+        from .reproduce import Preset, plan
+        from .reproduce import reproduce as run
+        from .unlearning.parallel import joined
+
+        chosen = Preset.load(preset)
+        if model is not None:
+            chosen = dataclasses.replace(chosen, model=model)
+        if out is None and not dry_run:
+            raise RmuLabError("There is no folder to write to; give --out DIR, or --dry-run to see what a run takes.")
+        main = joined().main
+        if main:
+            console.print(f"[bold]{escape(chosen.name)}[/]: {escape(chosen.about)}", soft_wrap=True)
+            for heading, items in plan(chosen, data=data, methods=method).items():
+                console.print(f"[bold]{heading}[/]")
+                for item, text in items.items():
+                    console.print(f"  {escape(item)}: {escape(text)}", soft_wrap=True)
+        if dry_run:
+            return
+        report = run(
+            chosen,
+            out,
+            data=data,
+            methods=method,
+            limit=limit,
+            chat_template=chat_template,
+            batch_size=batch_size,
+            device=device,
+            device_map=device_map,
+            progress=main,
+        )
+        if report is None:
+            return
+        paper = (report["reported"] or {}).get("points", {})
+        table = Table(
+            "model", "task", "accuracy", "change [95% interval]", "reported", title=f"Written to {out}/result.json"
+        )
+        for name, number in report["numbers"].items():
+            who, task = name.split(" ", 1)
+            if task.startswith("change "):
+                continue
+            change = report["numbers"].get(f"{who} change {task}")
+            said = paper.get(who, {}).get(task)
+            table.add_row(who, task, _points(number), _points(change) if change else "", "" if said is None else f"{said}%")
+        console.print(table)
+
+
+def _points(number: dict[str, Any]) -> str:
+    return f"{100 * number['value']:.1f} [{100 * number['low']:.1f}, {100 * number['high']:.1f}] of {number['n']}"
 
 
 def _share(score: Any) -> str:

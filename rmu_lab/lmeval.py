@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,8 +104,10 @@ def harness(
         raise RmuLabError(f"tasks is {tasks!r}; give a list of at least one, e.g. ['wmdp_bio'].")
     if chat_template and not tokenizer.chat_template:
         raise RmuLabError("The tokenizer has no chat template; leave chat_template off.")
-    with _quiet(progress):
-        manager = _task_manager(tasks, data or {})
+    # `datasets` remembers a folder's questions by its name, not by where it lies or what is in it: another copy named
+    # "wmdp" would give those of the first. So local copies are unpacked into a place of their own.
+    with _quiet(progress), TemporaryDirectory(prefix="rmu-lab-", ignore_cleanup_errors=True) as unpacked:
+        manager = _task_manager(tasks, data or {}, unpacked)
         loaded = {name: _load(manager, name) for name in tasks}
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         lm._device = input_device(model)  # lm-eval takes that of the first parameter, which may be offloaded
@@ -127,8 +130,8 @@ def harness(
     )
 
 
-def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path]) -> TaskManager:
-    """lm-eval's own tasks, with the data sets of `data` read from folders."""
+def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path], unpacked: str) -> TaskManager:
+    """lm-eval's own tasks, with the data sets of `data` read from folders, by way of the folder `unpacked`."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -142,7 +145,9 @@ def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path]) -> TaskM
         manager = TaskManager()
     for entry in manager.task_index.values():
         if entry.cfg and entry.cfg.get("dataset_path") in data:
-            entry.cfg = {**entry.cfg, "dataset_path": str(Path(data[entry.cfg["dataset_path"]]).resolve())}
+            folder = str(Path(data[entry.cfg["dataset_path"]]).resolve())
+            how = {**(entry.cfg.get("dataset_kwargs") or {}), "cache_dir": unpacked}
+            entry.cfg = {**entry.cfg, "dataset_path": folder, "dataset_kwargs": how}
             entry.yaml_path = None  # else it is read again, from lm-eval's file
     return manager
 

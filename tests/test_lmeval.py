@@ -64,6 +64,17 @@ def test_wmdp_equals_plain_forward_passes_on_the_shown_prompts(wmdp, tokenizer):
         assert score.accuracy == sum(score.correct) / len(rows)
 
 
+def test_another_copy_of_the_same_name_has_its_own_questions(tmp_path, tokenizer):
+    """What `datasets` keeps of a folder goes by the folder's name alone."""
+    model, counts = tiny_model("llama"), []
+    for n in (4, 7):
+        (tmp_path / str(n)).mkdir()
+        copy = hub_copy(tmp_path / str(n) / "wmdp", {"wmdp-bio": {"test": asked(n, n)}})
+        result = harness(model, tokenizer, ["wmdp_bio"], data={"cais/wmdp": copy}, progress=False)
+        counts.append(len(result.scores["wmdp_bio"].correct))
+    assert counts == [4, 7]
+
+
 def test_equals_our_own_letter_style_on_our_own_prompt(tmp_path, tokenizer):
     """A task file of the user's own, over local JSON in WMDP's schema."""
     (tmp_path / "questions.json").write_text("\n".join(map(json.dumps, asked(20, 7))))

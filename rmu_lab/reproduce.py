@@ -1,0 +1,388 @@
+"""The papers' own benchmark in one command: their models, corpora and settings, scored on WMDP and MMLU by lm-eval.
+
+A preset (``presets/*.json``, or a file of your own in that form) says everything that decides the numbers. `plan` says
+what a run will download, need and take, before anything is fetched. `reproduce` runs it, stage by stage, each stored
+when it is done, so that a stopped run goes on where it was. Taught in notebook 09.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .corpora import load_corpus, texts_of
+from .errors import RmuLabError
+from .evaluate import Accuracy, accuracy_change
+from .files import digest, write_json
+from .lmeval import HarnessResult, harness
+from .models import load_model
+from .provenance import provenance
+from .shapes import Shape
+from .unlearning.config import UnlearnConfig
+from .unlearning.parallel import joined
+from .unlearning.result import UnlearnResult
+from .unlearning.unlearn import unlearn
+
+_PRESETS = Path(__file__).parent / "presets"
+H100_FLOPS = 989e12
+"""Dense bfloat16 operations a second of an H100 SXM by its data sheet: a unit for plans, not a measurement."""
+TOKENS_PER_QUESTION = 200
+"""A guess, for plans."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on the hub."""
+
+    repository: str
+    config: str | None
+    split: str
+    size: str
+    access: str | None = None
+
+    @property
+    def page(self) -> str:
+        """Where to read about it and ask for it."""
+        return f"https://huggingface.co/datasets/{self.repository}"
+
+
+CORPORA = {
+    "bio-forget-corpus": Source(
+        "cais/wmdp-bio-forget-corpus",
+        None,
+        "train",
+        "size not stated",
+        access="gated: log in (hf auth login), ask on its page, and wait for approval",
+    ),
+    "cyber-forget-corpus": Source("cais/wmdp-corpora", "cyber-forget-corpus", "train", "11 MB (data card)"),
+    "wikitext": Source("Salesforce/wikitext", "wikitext-2-raw-v1", "test", "8 MB with its other splits (data card)"),
+}
+QUESTIONS = {
+    "wmdp_bio": (Source("cais/wmdp", "wmdp-bio", "test", "0.3 MB (data card)"), 1273),
+    "wmdp_cyber": (Source("cais/wmdp", "wmdp-cyber", "test", "0.8 MB (data card)"), 1987),
+    "mmlu": (Source("cais/mmlu", None, "test", "some 4 MB of questions; up to 52 MB with its training split"), 14042),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that decides the numbers of a run."""
+
+    name: str
+    model: str
+    access: str | None
+    """What the model's page asks for before it can be downloaded."""
+    shape: Shape
+    forget: dict[str, str]
+    """By topic, one of `CORPORA` or the path of a JSON Lines file."""
+    retain: str
+    tasks: tuple[str, ...]
+    """Of lm-eval."""
+    configs: dict[str, UnlearnConfig]
+    """By method, in the published code's manner."""
+    reported: dict[str, Any] | None
+    """What a paper reports, in points."""
+    about: str
+
+    @classmethod
+    def load(cls, name: str | Path) -> Preset:
+        """By name (the files of ``presets/``), or from a file.
+
+        Raises
+        ------
+        RmuLabError
+            if there is none, or it is not in the form of a preset.
+        """
+        path = Path(name)
+        if path.suffix != ".json":
+            path = _PRESETS / f"{name}.json"
+        if not path.is_file():
+            raise RmuLabError(f"There is no preset {name}; use one of {', '.join(preset_names())}, or the path of a file.")
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            configs = {
+                method: UnlearnConfig.published(method=method, **plain["settings"] | settings)
+                for method, settings in plain["methods"].items()
+            }
+            return cls(
+                name=path.stem,
+                shape=Shape.of(plain["shape"]),
+                tasks=tuple(plain["tasks"]),
+                configs=configs,
+                **{field: plain[field] for field in ("model", "access", "forget", "retain", "reported", "about")},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RmuLabError(f"{path} is not a preset ({error}); write it like {_PRESETS.name}/zephyr-7b.json.") from None
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in _PRESETS.glob("*.json"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Before anything is fetched
+
+
+def plan(
+    preset: Preset, *, data: str | Path | None = None, methods: Sequence[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """What a run will download, need and take: text by heading and item. Sizes and times are computed from the shape."""
+    shape, chosen = preset.shape, _methods(preset, methods)
+    config = next(iter(chosen.values()))
+    local = Path(preset.model).is_dir()
+    fetched = {
+        f"model {preset.model}": "on this machine"
+        if local
+        else f"{2 * shape.parameters / 1e9:.1f} GB in bfloat16 (computed)"
+    }
+    for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
+        here = _local_corpus(name, data)
+        fetched[f"corpus {name}"] = f"{here}, on this machine" if here else f"{CORPORA[name].size}, {CORPORA[name].page}"
+    for task in preset.tasks:
+        source, _ = QUESTIONS.get(task, (None, 0))
+        here = source and _local_questions(data).get(source.repository)
+        fetched[f"questions {task}"] = (
+            f"{here}, on this machine" if here else f"{source.size}, {source.page}" if source else "as lm-eval says"
+        )
+    asked = {preset.model: f"{preset.access}: https://huggingface.co/{preset.model}"} if preset.access and not local else {}
+    for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
+        if not _local_corpus(name, data) and CORPORA[name].access:
+            asked[name] = f"{CORPORA[name].access}: {CORPORA[name].page}; or put {name}.jsonl into the folder of --data"
+
+    lengths = config.forget_lengths or (config.max_length,)
+    tokens = config.batch_size * (sum(lengths) // len(lengths) + config.max_length)
+    step = shape.step_flops(config.layer, tokens, config.max_length)
+    questions = sum(QUESTIONS.get(task, (None, 0))[1] for task in preset.tasks)
+    scoring = shape.forward_flops(questions * TOKENS_PER_QUESTION, TOKENS_PER_QUESTION)
+    total = len(chosen) * config.steps * step + (1 + len(chosen)) * scoring
+    memory = shape.training_bytes()
+    activations = shape.window_activation_bytes(config.batch_size * max(*lengths, config.max_length))
+    return {
+        "downloads": fetched,
+        "access to ask for": asked or {"nothing": "as far as this preset knows"},
+        "memory": {name: f"{size / 1e9:.2f} GB (computed)" for name, size in memory.items()}
+        | {"activations of the window": f"about {activations / 1e9:.1f} GB (estimated)"},
+        "work": {
+            f"training, {len(chosen)} x {config.steps} steps": f"{step / 1e12:.0f} TFLOP a step (computed)",
+            f"scoring, {1 + len(chosen)} x {questions} questions": (
+                f"{scoring / 1e15:.0f} PFLOP each (computed, at a guess of {TOKENS_PER_QUESTION} tokens a question)"
+            ),
+            "together": (
+                f"{total / 0.4 / H100_FLOPS / 60:.0f} minutes on one H100 if it ran at 40% of its data sheet (computed, not "
+                "measured; loading and downloads not counted)"
+            ),
+        },
+    }
+
+
+def _methods(preset: Preset, methods: Sequence[str] | None) -> dict[str, UnlearnConfig]:
+    unknown = [method for method in methods or () if method not in preset.configs]
+    if unknown:
+        raise RmuLabError(f"{preset.name} has no method {unknown[0]!r}; use {', '.join(preset.configs)}.")
+    return {method: preset.configs[method] for method in methods or preset.configs}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+
+
+def _local_corpus(name: str, data: str | Path | None) -> Path | None:
+    """A corpus that is a file: one that the preset names, or a copy in the folder of local data."""
+    copies = [Path(name)] if name.endswith(".jsonl") else [Path(data) / f"{name}.jsonl"] if data is not None else []
+    if name not in CORPORA and not name.endswith(".jsonl"):
+        raise RmuLabError(f"There is no corpus {name!r}; use one of {', '.join(CORPORA)}, or the path of a .jsonl file.")
+    return next((path for path in copies if path.is_file()), None)
+
+
+def _local_questions(data: str | Path | None) -> dict[str, Path]:
+    """Copies of question sets in the folder of local data, by the repository they are copies of."""
+    folders = {} if data is None else {f"cais/{name}": Path(data) / name for name in ("wmdp", "mmlu")}
+    return {repository: folder for repository, folder in folders.items() if folder.is_dir()}
+
+
+def corpus(name: str, data: str | Path | None = None) -> list[str]:
+    """The texts of one of `CORPORA` or of a file, in their order, empty ones left out.
+
+    The published code takes whole lines of the cyber corpus's file, JSON marks and all; here the text is taken.
+
+    Raises
+    ------
+    RmuLabError
+        saying what to ask for and where, if it cannot be had.
+    """
+    path = _local_corpus(name, data)
+    if path is not None:
+        rows = load_corpus(path)["text"]
+    else:
+        from datasets import load_dataset
+
+        source = CORPORA.get(name)
+        if source is None:
+            raise RmuLabError(f"There is no file {name}; check the path of the corpus.")
+        try:
+            rows = load_dataset(source.repository, source.config, split=source.split)["text"]
+        except Exception as error:  # of datasets and huggingface_hub: of many kinds
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            how = f"it is {source.access}" if source.access else "the hub must be reachable"
+            raise RmuLabError(
+                f"The corpus {name} cannot be loaded ({reason}); {how}: {source.page}. Or put {name}.jsonl, an object with "
+                "`text` on each line, into a folder and give it as --data."
+            ) from error
+    return [text for text in rows if text.strip()]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run
+
+
+def reproduce(
+    preset: Preset,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    methods: Sequence[str] | None = None,
+    limit: int | None = None,
+    chat_template: bool = False,
+    batch_size: int = 16,
+    device: str | None = None,
+    device_map: str | None = None,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Train every method of a preset and score it and the base model; the result is in ``out/result.json`` too.
+
+    In `out` are also the edits (``METHOD/edit``, for `UnlearnResult.load`) and each task's scores; called again, only what
+    is missing there is made. Under torchrun all processes train and the main one scores; the others return None.
+
+    Parameters
+    ----------
+    data
+        folder of local copies: ``bio-forget-corpus.jsonl``, ``cyber-forget-corpus.jsonl``, ``wikitext.jsonl`` (objects with
+        `text`), and copies of the hub repositories ``cais/wmdp`` and ``cais/mmlu`` as ``wmdp`` and ``mmlu``.
+    methods
+        of the preset; all by default.
+    limit, chat_template, batch_size
+        of `harness`.
+    device, device_map
+        of `load_model`.
+
+    Raises
+    ------
+    RmuLabError
+        if something cannot be had (it says what to ask for and where), or `out` is of a run with other settings.
+    """
+    start, out, chosen, team = time.perf_counter(), Path(out), _methods(preset, methods), joined()
+    forget = {topic: corpus(name, data) for topic, name in preset.forget.items()}
+    retain = corpus(preset.retain, data)
+    for name, texts in (*forget.items(), ("retain", retain)):
+        texts_of(texts, name, next(iter(chosen.values())).batch_size)
+    settings = {
+        "preset": preset.name,
+        "model": preset.model,
+        "tasks": list(preset.tasks),
+        "limit": limit,
+        "chat_template": chat_template,
+        "digests": {name: digest(texts) for name, texts in (*forget.items(), ("retain", retain))},
+    }
+    if team.main:
+        _claim_folder(out, settings)
+    team.wait()
+    with _model_access(preset):
+        model, tokenizer = load_model(preset.model, device=device, device_map=device_map)
+    edits = {}
+    for method, config in chosen.items():
+        folder = out / method / "edit"
+        if folder.is_dir():
+            edits[method] = UnlearnResult.load(folder)
+            if edits[method].config != config:
+                raise RmuLabError(f"{folder} is of other settings than the preset's; choose another folder.")
+        else:
+            edits[method] = unlearn(model, tokenizer, forget, retain, config, progress=progress)
+            edits[method].save(folder)
+    if not team.main:
+        return None
+
+    how = {"data": _local_questions(data), "chat_template": chat_template, "limit": limit, "batch_size": batch_size}
+    scores: dict[str, dict[str, Accuracy]] = {"base": {}}
+    measured = {}
+    for task in preset.tasks:
+        measured[task] = _scored(out / "base" / f"{task}.json", model, tokenizer, task, progress, how)
+        scores["base"][task] = measured[task].scores[task]
+    for method, result in edits.items():
+        with result.applied(model):
+            scores[method] = {
+                task: _scored(out / method / f"{task}.json", model, tokenizer, task, progress, how).scores[task]
+                for task in preset.tasks
+            }
+    report = {
+        "experiment": "reproduce",
+        **settings,
+        "settings": {method: config.to_dict() for method, config in chosen.items()},
+        "numbers": _numbers(scores),
+        "reported": preset.reported,
+        "prompts": {task: next(iter(result.prompts.values())) for task, result in measured.items()},
+        "lm_eval": next(iter(measured.values())).settings["lm_eval"],
+        "seconds": {"training": {m: edit.seconds for m, edit in edits.items()}, "this call": time.perf_counter() - start},
+        "provenance": provenance(next(iter(chosen.values())).seed),
+    }
+    write_json(out / "result.json", report)
+    return report
+
+
+def _claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder and note what it is for, or find that it is for the same."""
+    note = out / "run.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RmuLabError(f"{out} cannot be made ({error.strerror}); choose another folder.") from None
+    if note.is_file():
+        there = json.loads(note.read_text(encoding="utf-8"))
+        changed = [name for name in settings if there.get(name) != settings[name]]
+        if changed:
+            raise RmuLabError(
+                f"{out} holds a run with another {', '.join(changed)}; choose another folder, or the same run."
+            )
+    elif any(out.iterdir()):
+        raise RmuLabError(f"{out} holds other files; choose a new folder, or one of a run to go on with.")
+    else:
+        write_json(note, settings)
+
+
+@contextmanager
+def _model_access(preset: Preset) -> Iterator[None]:
+    try:
+        yield
+    except RmuLabError as error:
+        if preset.access is None:
+            raise
+        raise RmuLabError(f"{error} {preset.access.capitalize()}: https://huggingface.co/{preset.model}.") from error
+
+
+def _scored(path: Path, model: Any, tokenizer: Any, task: str, progress: bool, how: Mapping[str, Any]) -> HarnessResult:
+    """A task's scores from their file, or measured and put there."""
+    if path.is_file():
+        return HarnessResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    result = harness(model, tokenizer, [task], progress=progress, **how)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, result.to_dict())
+    return result
+
+
+def _numbers(scores: Mapping[str, Mapping[str, Accuracy]]) -> dict[str, dict[str, Any]]:
+    """Accuracies, and their paired changes from the base model, as shares with 95% intervals."""
+    numbers = {}
+    for model, by_task in scores.items():
+        for task, score in by_task.items():
+            found = {model + " " + task: (score.accuracy, score.interval)}
+            if model != "base":
+                change = accuracy_change(scores["base"][task], score)
+                found[f"{model} change {task}"] = (change.change, change.interval)
+            for name, (value, (low, high)) in found.items():
+                numbers[name] = {"value": value, "low": low, "high": high, "n": len(score.correct), "over": "questions"}
+    return numbers
