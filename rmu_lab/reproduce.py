@@ -162,7 +162,7 @@ def plan(
     scoring = shape.forward_flops(questions * TOKENS_PER_QUESTION, TOKENS_PER_QUESTION)
     total = len(chosen) * config.steps * step + (1 + len(chosen)) * scoring
     memory = shape.training_bytes()
-    activations = shape.window_activation_bytes(config.batch_size * max(*lengths, config.max_length))
+    activations = shape.activation_bytes(config.batch_size * max(*lengths, config.max_length))
     return {
         "downloads": fetched,
         "access to ask for": asked or {"nothing": "as far as this preset knows"},

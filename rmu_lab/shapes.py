@@ -57,9 +57,8 @@ class Shape:
     @property
     def parameters(self) -> int:
         """All of the model."""
-        block = self.attention + 3 * self.matrix * self.num_local_experts + self.router + 2 * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        return self.num_hidden_layers * block + embeddings + self.hidden_size
+        return self.num_hidden_layers * self.block + embeddings + self.hidden_size
 
     def block_flops(self, length: int) -> int:
         """Floating-point operations of one block on one token, forward, in a text of that length."""
@@ -83,18 +82,33 @@ class Shape:
         backward = tokens * (layer + 1) * 2 * self.block_flops(length)
         return self.forward_flops(tokens + tokens // 2, length) + backward
 
-    def training_bytes(self, model_bytes_per_parameter: int = 2) -> dict[str, int]:
-        """Memory of the window trainer but for activations, by what it is for."""
+    @property
+    def block(self) -> int:
+        """Parameters of one block."""
+        return self.attention + 3 * self.matrix * self.num_local_experts + self.router + 2 * self.hidden_size
+
+    def training_bytes(self, per_number: int = 2) -> dict[str, int]:
+        """Memory of the window trainer but for activations, by what it is for; `per_number` is of the model's type."""
         return {
-            "model": model_bytes_per_parameter * self.parameters,
+            "model": per_number * self.parameters,
             "float32 copies of the trained matrices": 4 * self.trained,
             "their gradients": 4 * self.trained,
             "AdamW's two moments": 8 * self.trained,
-            "the copies in the model's type": model_bytes_per_parameter * self.trained,
+            "the copies in the model's type": per_number * self.trained if per_number != 4 else 0,
         }
 
-    def window_activation_bytes(self, tokens: int, bytes_per_number: int = 2) -> int:
-        """What a forward pass of the window keeps for the backward pass, roughly: some 8 vectors of the hidden and 4 of the
-        intermediate size for each token and block."""
+    def published_bytes(self, layer: int, per_number: int = 2) -> dict[str, int]:
+        """The same of the published loop: a second model, and gradients of every parameter up to block `layer`."""
+        below = self.vocab_size * self.hidden_size + (layer + 1) * self.block
+        return {
+            "model": per_number * self.parameters,
+            "second model": per_number * self.parameters,
+            "gradients": per_number * below,
+            "AdamW's two moments": 2 * per_number * self.trained,
+        }
+
+    def activation_bytes(self, tokens: int, blocks: int = 3, per_number: int = 2) -> int:
+        """What a forward pass of so many blocks keeps for the backward pass, roughly: some 8 vectors of the hidden and 4 of
+        the intermediate size for each token and block."""
         vectors = 8 * self.hidden_size + 4 * self.intermediate_size * self.num_experts_per_tok
-        return 3 * tokens * vectors * bytes_per_number
+        return blocks * tokens * vectors * per_number

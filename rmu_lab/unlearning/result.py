@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..files import whole_folder
-from ..models import load_model
+from ..models import load_model, no_progress_bars
 from ..offload import read_parameter, write_parameter
 from .config import UnlearnConfig
 from .parallel import joined
@@ -155,7 +155,7 @@ class UnlearnResult:
             if here:
                 if model is None or tokenizer is None:
                     model, tokenizer = load_model(self.model_name, device="cpu")
-                with whole_folder(path) as folder, self.applied(model):
+                with whole_folder(path) as folder, self.applied(model), no_progress_bars():
                     model.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         return Path(path)
