@@ -25,11 +25,8 @@ def is_offloaded(module: nn.Module) -> bool:
 
 def execution_device(module: nn.Module) -> torch.device | None:
     """Where accelerate runs a module, by the first hook in it that says so; None if it has no such hook."""
-    for part in module.modules():
-        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
-        if device is not None:
-            return torch.device(device)
-    return None
+    devices = (getattr(hook, "execution_device", None) for part in module.modules() for hook in _hooks(part))
+    return next((torch.device(device) for device in devices if device is not None), None)
 
 
 def read_parameter(model: nn.Module, name: str) -> Tensor:
@@ -96,13 +93,19 @@ def _on_device(module: nn.Module, name: str, device: torch.device) -> nn.Paramet
     return nn.Parameter(read_parameter(module, name).to(device), requires_grad=False)
 
 
+def _hooks(module: nn.Module) -> tuple:
+    """Accelerate's hooks on a module itself: none, one, or several in a row."""
+    hook = getattr(module, "_hf_hook", None)
+    return () if hook is None else tuple(getattr(hook, "hooks", (hook,)))
+
+
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, leaf = name.rpartition(".")
     return model.get_submodule(path), leaf
 
 
 def _weights_map(owner: nn.Module, name: str) -> Any:
-    kept = getattr(getattr(owner, "_hf_hook", None), "weights_map", None)
+    kept = next((hook.weights_map for hook in _hooks(owner) if getattr(hook, "weights_map", None) is not None), None)
     if kept is None:
         raise RmuLabError(f"{name} has no values in this model; load it with load_model, with or without device_map.")
     return kept

@@ -234,7 +234,13 @@ def train(
     matrices = [matrix for of_one in masters.values() for matrix in of_one.values()]
     device = matrices[0].device
     steer_to = {topic: u.to(device) for topic, u in directions.items()}
-    optimizer = torch.optim.AdamW(matrices, lr=config.lr, eps=config.adam_epsilon, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        matrices,
+        lr=config.lr,
+        eps=config.adam_epsilon,
+        weight_decay=0.0,
+        fused=device.type == "cuda" or None,  # without the copies of all matrices that its other form makes there
+    )
     first_batch_norm: dict[str, Tensor] = {}
     run = torch.compile(run_window) if compile_window else run_window
     history = []
