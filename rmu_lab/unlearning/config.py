@@ -130,7 +130,10 @@ class UnlearnConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; ``UnlearnConfig(**d)`` is the way back."""
-        return dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
+        if self.forget_lengths is None:  # younger than the stored sweeps, whose rows are found again by these values
+            del plain["forget_lengths"]
+        return plain
 
 
 _CHOICES = {

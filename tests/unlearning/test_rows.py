@@ -1,4 +1,6 @@
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, SweepRow, UnlearnConfig, load_sweep
 from rmu_lab.evaluate import Accuracy, wilson_interval
+from rmu_lab.files import data_folder
 from rmu_lab.unlearning.rows import RowFile
+from rmu_lab.unlearning.worker import Job
 
 
 def row(number: int, predictions: list[int] = (0, 3)) -> SweepRow:
@@ -80,3 +84,13 @@ def test_unusable_files(tmp_path):
         pass
     with pytest.raises(RmuLabError, match="cannot be written"), RowFile(path / "below a file"):
         pass
+
+
+@pytest.mark.parametrize("name", ["sweep_layers", "training/front", "layers/tuning"])
+def test_stored_rows_have_todays_keys(name):
+    """A new setting must not change them, or every stored sweep would be made again."""
+    rows = load_sweep(data_folder() / "results" / f"{name}.jsonl")
+    for row in rows:
+        nothing = dict.fromkeys(field.name for field in dataclasses.fields(Job)) | {"style": "cloze", "digests": row.digests}
+        job = Job(**nothing | {"model": SimpleNamespace(name_or_path=row.model_name)})
+        assert job.key(row.config) == row.key
