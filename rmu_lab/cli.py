@@ -34,6 +34,7 @@ DEMO_PROMPTS = (
 )
 
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the best there is.")]
+DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
 @contextmanager
@@ -106,6 +107,7 @@ def unlearn(
     batch_size: Annotated[int, typer.Option(help="Texts per batch.")] = _DEFAULTS.batch_size,
     max_length: Annotated[int, typer.Option(help="Tokens per text.")] = _DEFAULTS.max_length,
     seed: Annotated[int, typer.Option(help="Of the steering direction.")] = _DEFAULTS.seed,
+    device_map: DeviceMap = None,
     device: Device = None,
 ) -> None:
     """Train an edit and write the unlearned model, with the edit and its record in the folder `unlearning` inside."""
@@ -118,7 +120,7 @@ def unlearn(
         if out.exists():
             raise RmuLabError(f"{out} exists already; choose a new folder or remove it first.")
         texts = load_corpus(forget), load_corpus(retain)
-        loaded, tokenizer = load_model(model, device=device)
+        loaded, tokenizer = load_model(model, device=device, device_map=device_map)
         result = train(loaded, tokenizer, *texts, config)
         result.save_model(out, loaded, tokenizer)
         result.save(out / "unlearning")
@@ -137,6 +139,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
     style: Annotated[str, typer.Option(help="cloze or letter.")] = "cloze",
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
+    device_map: DeviceMap = None,
     device: Device = None,
 ) -> None:
     """Score a model on multiple-choice questions, with a 95% interval."""
@@ -146,7 +149,7 @@ def evaluate(
         from .provenance import provenance
 
         rows = load_questions(questions, split=split)
-        loaded, tokenizer = load_model(model, device=device)
+        loaded, tokenizer = load_model(model, device=device, device_map=device_map)
         score = accuracy(loaded, tokenizer, rows, style=style)
         console.print(f"{model} on {questions}: {score}", soft_wrap=True)
         if json_out is not None:
@@ -257,7 +260,7 @@ def reproduce(
     limit: Annotated[int | None, typer.Option(help="First questions of each task only.")] = None,
     chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
     batch_size: Annotated[int, typer.Option(help="Questions at once.")] = 16,
-    device_map: Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")] = None,
+    device_map: DeviceMap = None,
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
 ) -> None:

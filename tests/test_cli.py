@@ -53,6 +53,17 @@ def test_unlearn_writes_a_checkpoint_and_its_record(folder):
     assert all(model.get_parameter(name).equal(matrix) for name, matrix in result.edit.items())
 
 
+def test_unlearn_and_evaluate_a_spread_model(folder):
+    """accelerate's own choice of places; with no GPU that is the CPU."""
+    command = ["unlearn", "--model", folder / "base", "--forget", folder / "forget.jsonl", "--layer", 3, "--steps", 2]
+    command += ["--retain", folder / "retain.jsonl", "--out", folder / "out", "--device-map", "auto"]
+    outcome = RUN.invoke(cli.app, list(map(str, command)))
+    assert outcome.exit_code == 0, outcome.output
+    command = ["evaluate", "--model", folder / "out", "--questions", folder / "questions.jsonl", "--device-map", "auto"]
+    outcome = RUN.invoke(cli.app, list(map(str, command)))
+    assert outcome.exit_code == 0 and "of 5 questions" in outcome.output
+
+
 def test_evaluate_prints_and_writes_json(folder):
     command = ["evaluate", "--device", "cpu", "--model", folder / "base", "--questions", folder / "questions.jsonl"]
     outcome = RUN.invoke(cli.app, list(map(str, [*command, "--json", folder / "scores.json"])))

@@ -151,3 +151,13 @@ def test_errors(wmdp, tmp_path, tokenizer, monkeypatch):
 def test_unknown_task(tokenizer):
     with pytest.raises(RmuLabError, match="lm-eval has no task 'wmdp_law'"):
         harness(tiny_model("llama"), tokenizer, ["wmdp_law"])
+
+
+def test_a_model_whose_weights_are_offloaded(wmdp, tokenizer):
+    import accelerate
+    import torch
+
+    how = {"data": {"cais/wmdp": wmdp}, "progress": False}
+    expected = harness(tiny_model("llama"), tokenizer, ["wmdp_bio"], **how)
+    spread = accelerate.cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu"))
+    assert harness(spread, tokenizer, ["wmdp_bio"], **how) == expected
