@@ -18,7 +18,8 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
-from ..unlearning.config import UnlearnConfig
+from ..unlearning.baselines.config import Baseline
+from ..unlearning.config import UnlearnConfig, config_from_dict
 from ..unlearning.result import UnlearnResult
 from .ablate import ablate
 from .lens import lens
@@ -46,7 +47,7 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: UnlearnConfig
+    config: UnlearnConfig | Baseline
     """Settings of the edit."""
     base: Accuracy
     """Of the model before unlearning."""
@@ -117,7 +118,7 @@ class RobustnessCard:
                 **plain
                 | {
                     "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
-                    "config": UnlearnConfig(**plain["config"]),
+                    "config": config_from_dict(plain["config"]),
                     "base": Accuracy.from_dict(plain["base"]),
                     "unlearned": Accuracy.from_dict(plain["unlearned"]),
                 }
@@ -201,7 +202,11 @@ def gauntlet(
         "rephrased": in_other_words if rephrased is not None else "no rephrased questions were given",
         "suffix": on(transfer, suffix, seed=seed) if suffix is not None else "no suffix was given",
         "few-shot": on(prompt, "few-shot", solved=dev, seed=seed),
-        "ablate a direction": on(ablate, topic[:ABLATE_TEXTS], seed=seed),
+        "ablate a direction": (
+            on(ablate, topic[:ABLATE_TEXTS], seed=seed)
+            if isinstance(result.config, UnlearnConfig)
+            else f"{result.config.method} steers no block"
+        ),
         "relearn unrelated text": on(relearn, unrelated[:RELEARN_TEXTS], seed=seed),
         "relearn text of the topic": on(relearn, topic[:RELEARN_TEXTS], seed=seed),
         "logit lens": on(lens, dev_questions=dev[:LENS_QUESTIONS]),
