@@ -60,7 +60,7 @@ def next_token_loss(logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
 
 
 def npo_loss(log_p: Tensor, frozen_log_p: Tensor, beta: float) -> Tensor:
-    """``-(2 / beta) E log sigmoid(-beta log(p / p_o))``, from the texts' log p and log p_o, (batch,) each (Zhang et al. Eq 3)."""
+    """``-(2 / beta) E log sigmoid(-beta log(p / p_o))``, from (batch,) log p and log p_o of texts (Zhang et al. Eq 3)."""
     return -2 / beta * logsigmoid(-beta * (log_p - frozen_log_p)).mean()
 
 
