@@ -18,8 +18,7 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
-from ..unlearning.baselines.config import Baseline
-from ..unlearning.config import UnlearnConfig, config_from_dict
+from ..unlearning.config import UnlearnConfig
 from ..unlearning.result import UnlearnResult
 from .ablate import ablate
 from .lens import lens
@@ -47,7 +46,7 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: UnlearnConfig | Baseline
+    config: UnlearnConfig
     """Settings of the edit."""
     base: Accuracy
     """Of the model before unlearning."""
@@ -118,7 +117,7 @@ class RobustnessCard:
                 **plain
                 | {
                     "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
-                    "config": config_from_dict(plain["config"]),
+                    "config": UnlearnConfig(**plain["config"]),
                     "base": Accuracy.from_dict(plain["base"]),
                     "unlearned": Accuracy.from_dict(plain["unlearned"]),
                 }
@@ -202,11 +201,7 @@ def gauntlet(
         "rephrased": in_other_words if rephrased is not None else "no rephrased questions were given",
         "suffix": on(transfer, suffix, seed=seed) if suffix is not None else "no suffix was given",
         "few-shot": on(prompt, "few-shot", solved=dev, seed=seed),
-        "ablate a direction": (
-            on(ablate, topic[:ABLATE_TEXTS], seed=seed)
-            if isinstance(result.config, UnlearnConfig)
-            else f"{result.config.method} steers no block"
-        ),
+        "ablate a direction": on(ablate, topic[:ABLATE_TEXTS], seed=seed),
         "relearn unrelated text": on(relearn, unrelated[:RELEARN_TEXTS], seed=seed),
         "relearn text of the topic": on(relearn, topic[:RELEARN_TEXTS], seed=seed),
         "logit lens": on(lens, dev_questions=dev[:LENS_QUESTIONS]),

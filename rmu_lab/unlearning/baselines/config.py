@@ -126,7 +126,7 @@ class SimNPO(TrainedBaseline):
     """
 
     beta: float = 0.5
-    """Theirs are 2.5 and more, for answers that a model knows by heart. Text of 3 nats a token would be forgotten already."""
+    """Theirs are 2.5 and more, for answers known by heart; by these, text of 3 nats a token is forgotten already."""
     gamma: float = 0.0
     alpha: float = 1.0
     """Weight of the retain loss; 0 leaves it out."""

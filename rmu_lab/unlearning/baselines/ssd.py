@@ -53,20 +53,15 @@ def factors(forget: Tensor, retain: Tensor, threshold: float, dampening: float) 
 
 
 def dampen(
-    model: PreTrainedModel,
-    names: Sequence[str],
-    batches: Mapping[str, Sequence[TokenBatch]],
-    config: SSD,
-    progress: bool = True,
+    model: PreTrainedModel, forget: Mapping[str, Tensor], retain: Mapping[str, Tensor], config: SSD
 ) -> tuple[dict[str, Tensor], float]:
-    """The dampened parameters, float32 on the CPU, and the share of their entries that became smaller.
+    """The parameters named in the importances `forget` and `retain`, dampened; and the share of entries made smaller.
 
-    `batches` are those of the ``forget`` and of the ``retain`` texts; the model is to be frozen.
+    The parameters are float32 on the CPU; the model is unchanged.
     """
-    forget, retain = (importances(model, names, batches[role], progress) for role in ("forget", "retain"))
     edit, smaller, count = {}, 0, 0
-    for name in names:
-        factor = factors(forget.pop(name), retain.pop(name), config.threshold, config.dampening)
+    for name, importance in forget.items():
+        factor = factors(importance, retain[name], config.threshold, config.dampening)
         edit[name] = (model.get_parameter(name).detach().float() * factor).cpu()
         smaller += int((factor < 1).sum())
         count += factor.numel()

@@ -24,10 +24,10 @@ from ...corpora import TokenBatch, token_batches
 from ...models import block_parameters, decoder_blocks
 from ...provenance import provenance
 from ..result import UnlearnResult
-from ..unlearn import BatchKey, DivergedError, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_texts
+from ..unlearn import BatchKey, DivergedError, TopicBatches, corpus_digests, step_keys, topic_texts
 from .config import SSD, Baseline, TrainedBaseline
 from .losses import Seen, loss, mismatched, next_token_loss, targets_of
-from .ssd import dampen
+from .ssd import dampen, importances
 
 if TYPE_CHECKING:
     from ..unlearn import Texts
@@ -53,14 +53,8 @@ def unlearn_baseline(
     SSD's history is one entry with ``dampened``, the share of entries made smaller.
     """
     if isinstance(config, SSD):
-        start = time.perf_counter()
-        texts = topic_texts(forget, retain, 1)
-        ordered = {role: _chosen(texts, role, config) for role in ("forget", "retain")}
-        batches = {role: token_batches(tokenizer, of_one, 1, config.max_length) for role, of_one in ordered.items()}
-        with frozen(model):
-            edit, share = dampen(model, changed_names(model, config), batches, config, progress)
-        history = [{"step": 1, "topic": "all", "dampened": share}]
-        return _result(model, edit, history, config, corpus_digests(texts), start)
+        (result,) = dampenings(model, tokenizer, forget, retain, [config], progress=progress)
+        return result
     (result,) = checkpoints(model, tokenizer, forget, retain, config, [config.steps], progress=progress)
     return result
 
@@ -106,6 +100,34 @@ def checkpoints(
                 paused = time.perf_counter()
                 yield result
                 start += time.perf_counter() - paused
+
+
+def dampenings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    forget: Texts | Mapping[str, Texts],
+    retain: Texts | Mapping[str, Texts],
+    configs: Sequence[SSD],
+    *,
+    progress: bool = True,
+) -> Iterator[UnlearnResult]:
+    """SSD's result for each of the settings, which differ in `threshold` and `dampening` only, from the same importances.
+
+    Parameters and errors as for `unlearn`.
+    """
+    start = time.perf_counter()
+    config, texts = configs[0], topic_texts(forget, retain, 1)
+    with frozen(model):
+        names = changed_names(model, config)
+        measured = []
+        for role in ("forget", "retain"):
+            of_all_topics = [text for key, of_one in texts.items() if key[0] == role for text in of_one]
+            drawn = _shuffled(list(dict.fromkeys(of_all_topics)), config.seed, (role, ""))[: config.texts]
+            measured.append(importances(model, names, token_batches(tokenizer, drawn, 1, config.max_length), progress))
+        for config in configs:
+            edit, share = dampen(model, *measured, config)
+            history = [{"step": 1, "topic": "all", "dampened": share}]
+            yield _result(model, edit, history, config, corpus_digests(texts), start)
 
 
 def changed_names(model: PreTrainedModel, config: Baseline) -> list[str]:
@@ -203,12 +225,6 @@ class _Reference:
 
 def _shuffled(texts: list[str], seed: int, key: tuple[str, str]) -> list[str]:
     return random.Random(f"{seed} {key}").sample(texts, len(texts))  # noqa: S311 - no secrets
-
-
-def _chosen(texts: TopicTexts, role: str, config: SSD) -> list[str]:
-    """Texts of all topics together."""
-    every = [text for key, of_one in texts.items() if key[0] == role for text in of_one]
-    return _shuffled(list(dict.fromkeys(every)), config.seed, (role, ""))[: config.texts]
 
 
 def _result(
