@@ -1,8 +1,8 @@
 """Each method's settings in a frozen dataclass of its own, with its equation and its paper. Taught in notebook 08.
 
 In the equations x_F is a forget text, x_R a retain text, p the model in training, p_o the model before it, and
-log p(x) = sum over t of log p(x_t | x_<t), |x| the number of terms. Numbers that have no default in a paper were
-chosen for SmolLM2-135M on `dev` questions (`benchmarks/methods.py`).
+log p(x) = sum over t of log p(x_t | x_<t), |x| the number of terms. Learning rate, steps and SSD's threshold suit no
+model in general: the defaults are where a search can start, as `benchmarks/methods.py` does on `dev` questions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Baseline:
         at construction, if a value is out of its range.
     """
 
-    max_length: int = 32
+    max_length: int = 64
     """Tokens after which a text is cut."""
     seed: int = 0
     """Of the order in which each corpus's texts are taken; nothing else is random."""
@@ -64,7 +64,7 @@ class TrainedBaseline(Baseline):
     """What the methods that train share: AdamW without weight decay, one forget and one retain batch a step."""
 
     lr: float = 1e-4
-    steps: int = 12
+    steps: int = 20
     batch_size: int = 4
     """Texts in a forget batch, and in a retain batch."""
 
@@ -126,7 +126,8 @@ class SimNPO(TrainedBaseline):
     """
 
     beta: float = 0.5
-    """Theirs are 2.5 and more, for answers known by heart; by these, text of 3 nats a token is forgotten already."""
+    """The gradient is that of ascent times ``2 sigmoid(-beta * nats a token - gamma)``. Their 2.5 and 4.5 suit answers
+    known by heart; with 2.5 text of 3 nats a token would weigh 0.001, with 0.5 it weighs 0.36."""
     gamma: float = 0.0
     alpha: float = 1.0
     """Weight of the retain loss; 0 leaves it out."""
@@ -174,7 +175,7 @@ class SCRUB(TrainedBaseline):
 
     alpha: float = 1.0
     gamma: float = 1.0
-    max_steps: int = 8
+    max_steps: int = 10
 
     method: ClassVar[str] = "scrub"
     frozen_roles: ClassVar[frozenset[str]] = frozenset({"forget", "retain"})
