@@ -38,6 +38,9 @@ class Baseline:
         "batch_size": 1,
         "texts": 1,
         "alpha": 0,
+        "gamma": 0,
+        "forget_weight": 0,
+        "mismatch_weight": 0,
         "max_steps": 0,
     }
     positive: ClassVar[tuple[str, ...]] = ("lr", "beta", "threshold", "dampening")
@@ -61,7 +64,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class TrainedBaseline(Baseline):
-    """What the methods that train share: AdamW without weight decay, one forget and one retain batch a step."""
+    """What the methods that train share: AdamW without weight decay, one forget and one retain batch a step, at most."""
 
     lr: float = 1e-4
     steps: int = 20
@@ -73,7 +76,7 @@ class TrainedBaseline(Baseline):
 
     def updates(self, step: int) -> tuple[tuple[str, ...], ...]:
         """AdamW's updates of a step (from 0): for each, the batches whose losses add up."""
-        return (("forget", "retain"),)
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -88,38 +91,45 @@ class GradientAscent(TrainedBaseline):
 
 
 @dataclass(frozen=True)
-class GradDiff(TrainedBaseline):
+class WithRetainText(TrainedBaseline):
+    """What the methods share that keep the rest by training on it: ``-alpha * E log p(x_R) / |x_R|`` in their loss."""
+
+    alpha: float = 1.0
+    """Weight of the retain loss; 0 leaves it out."""
+
+    def updates(self, step: int) -> tuple[tuple[str, ...], ...]:
+        """Both batches together."""
+        return (("forget", "retain") if self.alpha else ("forget",),)
+
+
+@dataclass(frozen=True)
+class GradDiff(WithRetainText):
     """Gradient difference, Liu et al. 2022 (arXiv 2203.12817): ascent on forget texts, descent on retain texts::
 
     loss = E log p(x_F) / |x_F|  -  alpha * E log p(x_R) / |x_R|
     """
 
-    alpha: float = 1.0
-    """Weight of the retain loss."""
-
     method: ClassVar[str] = "grad_diff"
 
 
 @dataclass(frozen=True)
-class NPO(TrainedBaseline):
+class NPO(WithRetainText):
     """Negative preference optimisation, Zhang et al. 2024 (arXiv 2404.05868), with their retain term (NPO+RT)::
 
         loss = -(2 / beta) E log sigmoid(-beta log(p(x_F) / p_o(x_F)))  -  alpha * E log p(x_R) / |x_R|
 
-    Its gradient is that of ascent, each text weighed by ``2 p^beta / (p^beta + p_o^beta)``: 1 at the start, and the less
-    the more a text is forgotten. As beta goes to 0 the weight stays 1.
+    Its gradient is that of ascent on log p(x_F), each text weighed by ``2 p^beta / (p^beta + p_o^beta)``: 1 at the start,
+    and the less the more the text is forgotten. As beta goes to 0 the weight stays 1.
     """
 
     beta: float = 0.1
-    alpha: float = 1.0
-    """Weight of the retain loss; 0 leaves it out."""
 
     method: ClassVar[str] = "npo"
     frozen_roles: ClassVar[frozenset[str]] = frozenset({"forget"})
 
 
 @dataclass(frozen=True)
-class SimNPO(TrainedBaseline):
+class SimNPO(WithRetainText):
     """Simple NPO, Fan et al. 2024 (arXiv 2410.07163): no reference model, but a text's length and a margin gamma::
 
     loss = -(2 / beta) E log sigmoid(-(beta / |x_F|) log p(x_F) - gamma)  -  alpha * E log p(x_R) / |x_R|
@@ -129,8 +139,6 @@ class SimNPO(TrainedBaseline):
     """The gradient is that of ascent times ``2 sigmoid(-beta * nats a token - gamma)``. Their 2.5 and 4.5 suit answers
     known by heart; with 2.5 text of 3 nats a token would weigh 0.001, with 0.5 it weighs 0.36."""
     gamma: float = 0.0
-    alpha: float = 1.0
-    """Weight of the retain loss; 0 leaves it out."""
 
     method: ClassVar[str] = "simnpo"
 
@@ -170,7 +178,8 @@ class SCRUB(TrainedBaseline):
         max:  -E d(x_F)
         min:  alpha * E d(x_R)  -  gamma * E log p(x_R) / |x_R|
 
-    Theirs alternate by epochs. After `max_steps` steps only min-updates follow, as in their paper.
+    Theirs alternate by epochs. After `max_steps` steps only min-updates follow, as in their paper. The very first
+    max-update starts where the gradient of d is zero but for rounding, of which AdamW makes steps all the same.
     """
 
     alpha: float = 1.0
@@ -208,4 +217,4 @@ class SSD(Baseline):
 BASELINES: dict[str, type[Baseline]] = {
     kind.method: kind for kind in (GradientAscent, GradDiff, NPO, SimNPO, LLMU, SCRUB, SSD)
 }
-"""By the name that records and the command line use."""
+"""By the name that records use."""

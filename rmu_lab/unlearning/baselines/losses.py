@@ -7,6 +7,7 @@ Shapes: logits (batch, tokens, vocabulary) float32, each for the token at the sa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -60,12 +61,12 @@ def next_token_loss(logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
 
 
 def npo_loss(log_p: Tensor, frozen_log_p: Tensor, beta: float) -> Tensor:
-    """``-(2 / beta) E log sigmoid(-beta log(p / p_o))``, from (batch,) log p and log p_o of texts (Zhang et al. Eq 3)."""
+    """``-(2 / beta) E log sigmoid(-beta log(p / p_o))``, from (batch,) log p and log p_o, of texts each (Zhang et al.)."""
     return -2 / beta * logsigmoid(-beta * (log_p - frozen_log_p)).mean()
 
 
 def simnpo_loss(log_p: Tensor, lengths: Tensor, beta: float, gamma: float) -> Tensor:
-    """``-(2 / beta) E log sigmoid(-(beta / |x|) log p - gamma)``, from (batch,) log p and |x| (Fan et al. Eq 4)."""
+    """``-(2 / beta) E log sigmoid(-(beta / |x|) log p - gamma)``, from (batch,) log p and |x| (Fan et al.)."""
     return -2 / beta * logsigmoid(-beta * log_p / lengths - gamma).mean()
 
 
@@ -78,7 +79,7 @@ def divergence(frozen: Tensor, logits: Tensor, scored: Tensor) -> Tensor:
 
 def loss(config: TrainedBaseline, role: str, seen: Seen) -> Tensor:
     """A method's loss on one kind of batch, its weight included; the equations stand with the settings (`config`)."""
-    cross_entropy = next_token_loss(seen.logits, seen.targets, seen.scored)
+    cross_entropy = partial(next_token_loss, seen.logits, seen.targets, seen.scored)
     match role, config:
         case "forget", NPO():
             now, before = (
@@ -91,14 +92,14 @@ def loss(config: TrainedBaseline, role: str, seen: Seen) -> Tensor:
         case "forget", SCRUB():
             return -divergence(seen.frozen, seen.logits, seen.scored)
         case "forget", LLMU():
-            return -config.forget_weight * cross_entropy
+            return -config.forget_weight * cross_entropy()
         case "forget", _:
-            return -cross_entropy
+            return -cross_entropy()
         case "mismatched", _:
-            return config.mismatch_weight * cross_entropy
+            return config.mismatch_weight * cross_entropy()
         case "retain", LLMU():
             return config.alpha * divergence(seen.frozen, seen.logits, seen.scored)
         case "retain", SCRUB():
-            return config.alpha * divergence(seen.frozen, seen.logits, seen.scored) + config.gamma * cross_entropy
+            return config.alpha * divergence(seen.frozen, seen.logits, seen.scored) + config.gamma * cross_entropy()
         case _:
-            return config.alpha * cross_entropy
+            return config.alpha * cross_entropy()

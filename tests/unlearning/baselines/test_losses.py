@@ -76,6 +76,11 @@ def test_retain_loss_is_descent_with_its_weight(config):
     assert torch.allclose(gradient(heavier, "retain", given), 3 * expected)
 
 
+@pytest.mark.parametrize("kind", [GradDiff, NPO, SimNPO])
+def test_retain_batches_are_left_out_without_weight(kind):
+    assert kind().updates(0) == (("forget", "retain"),) and kind(alpha=0).updates(0) == (("forget",),)
+
+
 def test_grad_diff_is_ascent_on_forget_texts():
     given = seen()
     assert torch.equal(gradient(GradDiff(), "forget", given), gradient(GradientAscent(), "forget", given))
