@@ -68,7 +68,7 @@ def ablate(
     texts
         of the topic that was unlearned.
     layer
-        l; by default the steered block.
+        l; by default the steered block. An edit of another method steers none and needs it.
     n_random
         draws of each control.
     max_length
@@ -87,13 +87,15 @@ def ablate(
     Raises
     ------
     RmuLabError
-        if there is no text or no such block, `n_random` is below 1, the edit changes nothing at that block, or a
-        question or the edit does not fit.
+        if there is no text or no such block, no block is steered or named, `n_random` is below 1, the edit changes
+        nothing at that block, or a question or the edit does not fit.
     """
     if n_random < 1:
         raise RmuLabError(f"n_random is {n_random}; it must be at least 1.")
     start = time.perf_counter()
-    layer = result.config.layer if layer is None else layer
+    layer = steered_block(result) if layer is None else layer
+    if layer is None:
+        raise RmuLabError("This edit steers no block; give the layer after which its direction is to be looked for.")
     chosen = texts_of(texts, "texts", 1)
     found = find_shift(model, tokenizer, result, chosen, layer, max_length)
     known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
@@ -128,6 +130,11 @@ def ablate(
         generations=known.beside(written),
         seconds=time.perf_counter() - start,
     )
+
+
+def steered_block(result: UnlearnResult) -> int | None:
+    """l, where the edit's method has one."""
+    return getattr(result.config, "layer", None)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,8 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
-from ..unlearning.config import UnlearnConfig
 from ..unlearning.result import UnlearnResult
-from .ablate import ablate
+from .ablate import ablate, steered_block
 from .lens import lens
 from .prompts import SHOTS, few_shot, pairs, prompt
 from .quantise import quantise
@@ -37,6 +36,8 @@ RELEARN_TEXTS = 10  # as many as Łucki et al. fine-tune on
 ABLATE_TEXTS = 48
 LENS_QUESTIONS = 32
 OUT_OF_TIME = "no time was left"
+NOT_ASKED = "it was not asked for"
+NO_BLOCK = "the edit steers no block, and no layer was given"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: UnlearnConfig
-    """Settings of the edit."""
+    config: dict[str, Any]
+    """Settings of the edit, as its config's `to_dict` gives them."""
     base: Accuracy
     """Of the model before unlearning."""
     unlearned: Accuracy
@@ -86,7 +87,6 @@ class RobustnessCard:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return plain | {
             "recoveries": {name: recovery.to_dict() for name, recovery in self.recoveries.items()},
-            "config": self.config.to_dict(),
             "base": self.base.to_dict(),
             "unlearned": self.unlearned.to_dict(),
         }
@@ -117,7 +117,6 @@ class RobustnessCard:
                 **plain
                 | {
                     "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
-                    "config": UnlearnConfig(**plain["config"]),
                     "base": Accuracy.from_dict(plain["base"]),
                     "unlearned": Accuracy.from_dict(plain["unlearned"]),
                 }
@@ -137,6 +136,8 @@ def gauntlet(
     retain: Dataset | Sequence[str],
     rephrased: tuple[Questions, Questions] | None = None,
     suffix: str | None = None,
+    layer: int | None = None,
+    only: Collection[str] | None = None,
     seconds: float = 900.0,
     seed: int = 0,
     progress: bool = True,
@@ -162,6 +163,11 @@ def gauntlet(
         ``original``; None leaves that attack out.
     suffix
         such as `gcg` finds on the base model; None leaves that attack out.
+    layer
+        the block after which a direction is ablated: by default the steered one. An edit of another method, which
+        steers none, is not ablated unless it is given.
+    only
+        names of attacks (keys of `RobustnessCard.recoveries`) that are to run; None: all.
     seconds
         no attack begins after that time; one that has begun is finished.
     seed
@@ -172,7 +178,7 @@ def gauntlet(
     Raises
     ------
     RmuLabError
-        if a question, a corpus, the suffix or the edit does not fit.
+        if a question, a corpus, the suffix or the edit does not fit, or `only` names an unknown attack.
     """
     start = time.perf_counter()
     topic = texts_of(forget, "forget", RELEARN_TEXTS)
@@ -184,11 +190,10 @@ def gauntlet(
         shuffled(tokenizer, suffix, seed)
     if rephrased is not None:
         pairs(*map(list, rephrased))
-    known = measure_baselines(model, tokenizer, result, asked, progress=False)
-    how = {"baselines": known, "progress": False}
+    layer = steered_block(result) if layer is None else layer
 
     def on(attack: Callable[..., Recovery], *args: Any, **settings: Any) -> Callable[[], Recovery]:
-        return lambda: attack(model, tokenizer, result, asked, *args, **how, **settings)
+        return lambda: attack(model, tokenizer, result, asked, *args, baselines=known, progress=False, **settings)
 
     def in_other_words() -> Recovery:
         originals, others = rephrased
@@ -201,15 +206,20 @@ def gauntlet(
         "rephrased": in_other_words if rephrased is not None else "no rephrased questions were given",
         "suffix": on(transfer, suffix, seed=seed) if suffix is not None else "no suffix was given",
         "few-shot": on(prompt, "few-shot", solved=dev, seed=seed),
-        "ablate a direction": on(ablate, topic[:ABLATE_TEXTS], seed=seed),
+        "ablate a direction": on(ablate, topic[:ABLATE_TEXTS], layer=layer, seed=seed) if layer is not None else NO_BLOCK,
         "relearn unrelated text": on(relearn, unrelated[:RELEARN_TEXTS], seed=seed),
         "relearn text of the topic": on(relearn, topic[:RELEARN_TEXTS], seed=seed),
         "logit lens": on(lens, dev_questions=dev[:LENS_QUESTIONS]),
     }
+    if unknown := set(only or ()) - attacks.keys():
+        raise RmuLabError(f"There is no attack {min(unknown)!r}; use some of {', '.join(map(repr, attacks))}.")
+    known = measure_baselines(model, tokenizer, result, asked, progress=False)
     recoveries, left_out = {}, {}
     bar = tqdm(attacks.items(), desc="attacks", unit="attack", delay=5, disable=not progress)
     for name, attack in bar:
-        if isinstance(attack, str):
+        if only is not None and name not in only:
+            left_out[name] = NOT_ASKED
+        elif isinstance(attack, str):
             left_out[name] = attack
         elif time.perf_counter() - start >= seconds:
             left_out[name] = OUT_OF_TIME
@@ -219,7 +229,7 @@ def gauntlet(
     return RobustnessCard(
         recoveries=recoveries,
         model_name=result.model_name,
-        config=result.config,
+        config=result.config.to_dict(),
         base=known.base,
         unlearned=known.unlearned,
         left_out=left_out,

@@ -38,6 +38,7 @@ def quantise(
 ) -> Recovery:
     """Round the edited matrices to `bits` bits. Control: the base model with the same matrices rounded.
 
+    Vectors, such as a norm's weights, stay as they are.
     Rounding is symmetric, to the nearest of ``2**bits - 1`` values, with one step for each 32 entries of a row
     (see `rounded`). The weights of the packaged SmolLM2 were unpacked from 4-bit ones (Q4_1), so rounding the base
     to 4 bits again changes less there than in other models.
@@ -71,8 +72,10 @@ def quantise(
     base = _copies(model, result)
     with result.applied(model):
         edited = _copies(model, result)  # in the model's own type
-    rounded_base = {name: rounded(matrix, bits) for name, matrix in base.items()}
-    rounded_edit = {name: rounded(matrix, bits) for name, matrix in edited.items()}
+    rounded_base, rounded_edit = (
+        {name: rounded(matrix, bits) if matrix.ndim == 2 else matrix for name, matrix in matrices.items()}
+        for matrices in (base, edited)
+    )
     with dataclasses.replace(result, edit=rounded_edit).applied(model):
         attacked = accuracy(model, tokenizer, questions, progress=progress)
         written = said(model, tokenizer, known.read)

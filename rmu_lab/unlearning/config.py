@@ -1,10 +1,12 @@
 """Every setting of RMU and Adaptive RMU in one frozen dataclass. Taught in notebooks 04 and 05."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import RmuLabError
+from .baselines.config import BASELINES, Baseline
 
 Method = Literal["rmu", "adaptive_rmu"]
 NormPer = Literal["token", "text", "first batch"]
@@ -143,3 +145,17 @@ _CHOICES = {
     "loss_per": get_args(LossPer),
     "padding_side": get_args(PaddingSide),
 }
+
+
+def config_from_dict(plain: Mapping[str, Any]) -> UnlearnConfig | Baseline:
+    """The settings, of whichever method, that `to_dict` gave.
+
+    Raises
+    ------
+    KeyError, TypeError, RmuLabError
+        if it is not what `to_dict` gives.
+    """
+    method = plain["method"]
+    if method not in BASELINES:
+        return UnlearnConfig(**plain)
+    return BASELINES[method](**{name: value for name, value in plain.items() if name != "method"})

@@ -19,7 +19,8 @@ from ..errors import RmuLabError
 from ..files import whole_folder
 from ..models import load_model, no_progress_bars
 from ..offload import read_parameter, write_parameter
-from .config import UnlearnConfig
+from .baselines.config import Baseline
+from .config import UnlearnConfig, config_from_dict
 from .parallel import joined
 
 _TENSORS, _RECORD = "edit.safetensors", "result.json"
@@ -32,12 +33,12 @@ class UnlearnResult:
     edit: dict[str, Tensor]
     """Trained matrices, float32 on the CPU, by their full parameter names in the model."""
     directions: dict[str, Tensor]
-    """u of each topic, (d,), float32 on the CPU."""
+    """u of each topic, (d,), float32 on the CPU; empty for methods without."""
     history: list[dict[str, Any]]
     """One entry per step: ``step`` (from 1), ``topic``, ``loss``, ``forget_loss``, ``retain_loss``, ``forget_norm`` (mean
     ||h|| of the forget batch in the model being trained), ``target_norm`` (mean s) and ``cosine`` (mean cos(u, h)), each
-    measured before that step's update."""
-    config: UnlearnConfig
+    measured before that step's update. Other methods: see `unlearning.baselines.train.unlearn_baseline`."""
+    config: UnlearnConfig | Baseline
     model_name: str
     """Short name, path or hub id of the base model."""
     digests: dict[str, str]
@@ -129,7 +130,7 @@ class UnlearnResult:
         try:
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
-            config = UnlearnConfig(**record["config"])
+            config = config_from_dict(record["config"])
             plain = {name: record[name] for name in _PLAIN_FIELDS}
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise RmuLabError(f"{path} holds no result of this package ({error}); give a folder save() wrote.") from None

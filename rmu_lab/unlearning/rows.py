@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
-from .config import UnlearnConfig
+from .baselines.config import Baseline
+from .config import UnlearnConfig, config_from_dict
 
 _START = b'{"key": '  # of every line, so that no other file is taken for a sweep's and cut
 
@@ -26,7 +27,7 @@ class SweepRow:
 
     key: str
     """SHA-256 of the setting, the data and the model: what tells a resumed sweep that this row is done."""
-    config: UnlearnConfig | None
+    config: UnlearnConfig | Baseline | None
     """None: the base model, unedited."""
     scores: dict[str, Accuracy]
     """By name of the question set; empty if training diverged."""
@@ -62,7 +63,7 @@ class SweepRow:
         """
         try:
             scores = {name: Accuracy.from_dict(score) for name, score in plain["scores"].items()}
-            config = None if plain["config"] is None else UnlearnConfig(**plain["config"])
+            config = None if plain["config"] is None else config_from_dict(plain["config"])
             return cls(**{**plain, "scores": scores, "config": config})
         except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise RmuLabError(f"This is no row of a sweep ({error}); give a file that sweep() wrote.") from None

@@ -124,6 +124,8 @@ def sweep(
             "unlearn and accuracy for each setting."
         )
     for config in configs:
+        if not isinstance(config, UnlearnConfig):
+            raise RmuLabError(f"{config!r} is no UnlearnConfig; a sweep trains RMU and Adaptive RMU only.")
         trained_names(model, config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
     asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}

@@ -27,6 +27,7 @@ from ..files import digest
 from ..models import block_parameters, decoder_blocks, input_device
 from ..offload import is_offloaded
 from ..provenance import provenance
+from .baselines.config import Baseline
 from .config import UnlearnConfig
 from .directions import random_directions
 from .objectives import distance_loss, masked_mean, token_mean, token_norms
@@ -50,7 +51,7 @@ def unlearn(
     tokenizer: PreTrainedTokenizerBase,
     forget: Texts | Mapping[str, Texts],
     retain: Texts | Mapping[str, Texts],
-    config: UnlearnConfig | None = None,
+    config: UnlearnConfig | Baseline | None = None,
     *,
     compile_window: bool = False,
     progress: bool = True,
@@ -70,9 +71,11 @@ def unlearn(
     retain
         texts of what must stay, or a mapping with the same topic names.
     config
-        settings; the defaults suit SmolLM2-135M.
+        settings; the defaults suit SmolLM2-135M. Those of another method (`unlearning.baselines`: `NPO()`, ...) train
+        by that method.
     compile_window
-        run the trained blocks through ``torch.compile``: the same numbers up to rounding, after about a minute of compiling.
+        run the trained blocks through ``torch.compile``: the same numbers up to rounding, after about a minute of compiling
+        (RMU only).
     progress
         show a bar on anything that takes over five seconds.
 
@@ -83,6 +86,10 @@ def unlearn(
         parameters, or a loss is not finite (the message names the step). Nothing has changed then.
     """
     config = config or UnlearnConfig()
+    if isinstance(config, Baseline):
+        from .baselines.train import unlearn_baseline  # which needs this module
+
+        return unlearn_baseline(model, tokenizer, forget, retain, config, progress=progress)
     start = time.perf_counter()
     names = trained_names(model, config)
     texts = topic_texts(forget, retain, config.batch_size)

@@ -1,9 +1,13 @@
+import dataclasses
 import json
 import sys
+from dataclasses import dataclass
 
 import pytest
+import torch
 
 from rmu_lab import RmuLabError, RobustnessCard, accuracy, gauntlet
+from rmu_lab.attacks import ablate
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
 from tests.conftest import same_weights, weights_of
 
@@ -94,3 +98,41 @@ def test_material_that_does_not_fit_is_refused_at_once(change, message, model, t
     monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
     with pytest.raises(RmuLabError, match=message):
         gauntlet(model, tokenizer, result, QUESTIONS, **MATERIAL | change)
+
+
+def test_only_what_is_asked_for_runs(model, tokenizer, result):
+    card = gauntlet(model, tokenizer, result, QUESTIONS, only=["prefilled", "logit lens"], **MATERIAL)
+    assert list(card.recoveries) == ["prefilled", "logit lens"]
+    assert card.left_out["few-shot"] == "it was not asked for" and len(card.left_out) == len(ALL) - 2
+    with pytest.raises(RmuLabError, match="There is no attack 'prefill'"):
+        gauntlet(model, tokenizer, result, QUESTIONS, only=["prefill"], **MATERIAL)
+
+
+@dataclass(frozen=True)
+class OtherConfig:
+    """Of a method that steers no block."""
+
+    method: str = "other"
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+
+def test_an_edit_of_another_method(model, tokenizer, result, tmp_path):
+    """All parameters of the model, vectors and embedding among them, no steered block and no direction."""
+    generator = torch.Generator().manual_seed(0)
+    edit = {
+        name: parameter.detach() + 0.05 * torch.randn(parameter.shape, generator=generator)
+        for name, parameter in model.named_parameters()
+    }
+    other = dataclasses.replace(result, edit=edit, directions={}, config=OtherConfig())
+    before = weights_of(model)
+    card = gauntlet(model, tokenizer, other, QUESTIONS, suffix=" old fish", layer=2, **MATERIAL)
+    assert same_weights(model, before)
+    assert set(card.left_out) == {"rephrased"} and card.config == {"method": "other"}
+    assert card.recoveries["ablate a direction"].details["layer"] == 2
+    assert RobustnessCard.load(card.save(tmp_path / "card.json")) == card
+    without = gauntlet(model, tokenizer, other, QUESTIONS, only=["ablate a direction"], **MATERIAL)
+    assert without.left_out["ablate a direction"] == "the edit steers no block, and no layer was given"
+    with pytest.raises(RmuLabError, match="steers no block; give the layer"):
+        ablate(model, tokenizer, other, QUESTIONS, FORGET, progress=False)

@@ -12,6 +12,7 @@ import torch
 from rmu_lab import RmuLabError, UnlearnConfig, accuracy, decoder_blocks, grid, load_sweep, sweep, unlearn
 from rmu_lab.models import block_parameters
 from rmu_lab.unlearning import worker
+from rmu_lab.unlearning.baselines import NPO
 from rmu_lab.unlearning.directions import random_directions
 from rmu_lab.unlearning.unlearn import topic_texts
 from rmu_lab.unlearning.worker import Job, Worker
@@ -192,6 +193,7 @@ def test_errors_come_before_any_work(tokenizer, tmp_path, monkeypatch):
         ([SHORT], FORGET, {}, "no question sets"),
         (grid(base=SHORT, layer=[3, 5]), FORGET, ASKED, "layer is 5"),
         ([SHORT], FORGET[:2], ASKED, "forget holds 2 texts, but one batch takes 3"),
+        ([NPO()], FORGET, ASKED, r"NPO\(.*is no UnlearnConfig"),
     ):
         with pytest.raises(RmuLabError, match=message):
             sweep(model, tokenizer, forget, RETAIN, configs, asked, out=out)

@@ -1,0 +1,111 @@
+"""Every part of the comparison of methods, on a tiny model."""
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from benchmarks.methods import TUNING, Scorer, cards, choices, costs, rmu_tuning, strongest
+from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, load_sweep, unlearn
+from rmu_lab.unlearning.baselines import NPO, SSD, GradDiff
+from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
+from tests.conftest import same_weights, tiny_model, weights_of
+
+SHORT = {"max_length": 16, "batch_size": 2}
+TEXTS = FORGET, RETAIN
+SETS = {"bio": QUESTIONS, "general": DEV}
+CONFIGS = [
+    UnlearnConfig(layer=3, steps=2, lr=2e-2, **SHORT),
+    NPO(lr=3e-3, steps=2, **SHORT),
+    SSD(max_length=16, texts=3, threshold=2),
+    NPO(lr=3e-3, steps=4, **SHORT),
+    SSD(max_length=16, texts=3, threshold=50),
+    GradDiff(lr=1e30, steps=2, **SHORT),
+]
+
+
+def made_row(config, bio, general):
+    scores = {
+        name: Accuracy.from_dict({"correct": "1" * right + "0" * (100 - right), "predictions": "0" * 100, "style": "cloze"})
+        for name, right in (("bio", bio), ("general", general))
+    }
+    return SweepRow("", config, scores, {}, {}, {}, None, "", {}, {})
+
+
+@pytest.fixture
+def scorer(tokenizer):
+    return Scorer(tiny_model("llama"), tokenizer, TEXTS, SETS)
+
+
+def test_rows_are_those_of_single_trainings(scorer, tokenizer, tmp_path):
+    model, before = scorer.work[0], weights_of(scorer.work[0])
+    base, *rows = scorer.rows(CONFIGS, tmp_path / "rows.jsonl")
+    assert same_weights(model, before)
+    assert [row.config for row in rows] == CONFIGS and base.config is None
+    assert base.scores["bio"] == accuracy(model, tokenizer, QUESTIONS, progress=False)
+    for row in rows[:-1]:
+        result = unlearn(model, tokenizer, *TEXTS, row.config, progress=False)
+        assert row.error is None and row.last == result.history[-1]
+        with result.applied(model):
+            assert {name: accuracy(model, tokenizer, asked, progress=False) for name, asked in SETS.items()} == row.scores
+    assert rows[-1].scores == {} and "The model was not changed" in rows[-1].error
+
+
+def test_a_stopped_run_goes_on(scorer, tmp_path, monkeypatch):
+    out = tmp_path / "rows.jsonl"
+    whole = scorer.rows(CONFIGS, out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # killed while it wrote the fourth
+    again = scorer.rows(CONFIGS, out)
+    assert [dataclasses.replace(row, seconds={}, provenance={}) for row in again] == [
+        dataclasses.replace(row, seconds={}, provenance={}) for row in whole
+    ]
+    assert len(load_sweep(out)) == len(CONFIGS) + 1
+    monkeypatch.setattr("benchmarks.methods.unlearn", None)
+    monkeypatch.setattr("benchmarks.methods.checkpoints", None)
+    assert scorer.rows(CONFIGS, out) == again  # nothing is trained
+
+
+def test_every_method_has_six_settings_and_the_same_seed():
+    every = [*TUNING, *(row.config for row in rmu_tuning()[1:])]
+    assert len(every) == len(set(every)) and {config.seed for config in every} == {100}
+    assert set(Counter(config.method for config in every).values()) == {6}
+    assert len({config.method for config in every}) == 9
+
+
+def test_choices_follow_the_rule():
+    npo = [NPO(lr=lr) for lr in (1e-5, 1e-4, 1e-3)]
+    diff = [GradDiff(lr=lr) for lr in (1e-5, 1e-4)]
+    rows = [
+        made_row(None, 85, 85),
+        *(made_row(config, *scores) for config, scores in zip(npo, ((60, 84), (40, 80), (20, 79)), strict=True)),
+        *(made_row(config, *scores) for config, scores in zip(diff, ((30, 60), (50, 70)), strict=True)),
+    ]
+    chosen = choices(rows)
+    assert chosen == {"npo": npo[1], "grad_diff": diff[1]}  # five points are allowed, six not; else the least loss
+    assert strongest(rows, chosen) == ["npo", "grad_diff"]
+
+
+def test_cards_of_methods_that_steer_a_block_and_that_do_not(scorer, tmp_path):
+    chosen = {"npo": CONFIGS[1], "adaptive_rmu": CONFIGS[0]}
+    cards(scorer.work, chosen, QUESTIONS, DEV, tmp_path)
+    for method, config in chosen.items():
+        card = RobustnessCard.load(tmp_path / f"card_{method}.json")
+        assert card.config == config.to_dict()  # the first test seed is their default
+        assert {"ablate a direction", "relearn unrelated text", "quantise to 4 bits"} <= card.recoveries.keys()
+    cards(None, chosen, QUESTIONS, DEV, tmp_path)  # they are there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_costs(tmp_path, tokenizer):
+    tiny_model("llama").save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    costs({"npo": CONFIGS[1], "ssd": CONFIGS[2]}, tmp_path / "cost.json", str(tmp_path / "base"))
+    stored = json.loads((tmp_path / "cost.json").read_text())
+    assert [row["method"] for row in stored["rows"]] == ["npo", "ssd"]
+    weights = sum(parameter.nbytes for parameter in load_model(tmp_path / "base", device="cpu")[0].parameters())
+    for row in stored["rows"]:
+        assert row["seconds"] > 0 and row["memory"] > 0 and row["model_bytes"] == weights
+    assert stored["rows"][0]["config"]["steps"] == 3 == stored["rows"][1]["config"]["texts"]
