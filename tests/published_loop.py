@@ -39,7 +39,7 @@ def published_loop(model, tokenizer, blocks_of, forget, retain, directions, conf
         encoded = tokenizer(
             batch, padding=True, padding_side="left", truncation=True, max_length=config.max_length, return_tensors="pt"
         )
-        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        return {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
 
     for step in range(config.steps):
         topic, index = topics[step % len(topics)], step // len(topics)
