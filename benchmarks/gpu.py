@@ -28,7 +28,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from benchmarks.step import Memory, floor_flops, matmul_rate, run_alone, train
+from benchmarks.step import Memory, config_of, floor_flops, matmul_rate, run_alone, train
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 
@@ -94,13 +94,14 @@ def measure(pattern: str, layer: int, steps: int, shape: Shape, device: str) -> 
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
     n = shape.batch * (1 if pattern == "cached" else steps + WARM_UP)
     texts = [random_texts(shape, n, seed) for seed in (0, 1)]
-    settings = {"layer": layer, "steps": steps + WARM_UP, "batch_size": shape.batch, "max_length": shape.tokens}
+    # A learning rate so small that random weights stay finite; it does not enter the time.
+    numbers = {"steps": steps + WARM_UP, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
+    config = config_of(pattern, layer=layer, **numbers)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     memory = Memory()
     try:
-        # A learning rate so small that random weights stay finite; it does not enter the time.
-        each = train(pattern, model, tokenizer, texts, settings | {"lr": 1e-9})
+        each = train(pattern, model, tokenizer, texts, config)
     except torch.OutOfMemoryError:
         return {"model_bytes": model_bytes, "error": "does not fit into this GPU's memory"}
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else model_bytes + memory.peak()

@@ -108,19 +108,23 @@ def clocked(device: str) -> Iterator[list[float]]:
         torch.optim.AdamW = plain
 
 
-def train(pattern: str, model: PreTrainedModel, tokenizer, texts: list[list[str]], settings: dict) -> list[float]:
-    """Train by one of the three patterns on forget and retain texts; seconds of each step but the first, which warms up."""
+def train(pattern: str, model: PreTrainedModel, tokenizer, texts: list[list[str]], config: UnlearnConfig) -> list[float]:
+    """Train on forget and retain texts, by the published loop or `unlearn`; seconds of each step but the first (warm-up)."""
     with clocked(model.device.type) as times:
         if pattern == "published":
-            config = UnlearnConfig.published(**settings)
             (name,) = block_parameters(model, config.window, None)[config.layer]
             forget, retain = ({"forget": of_one} for of_one in texts)
             directions = random_directions(["forget"], model.config.hidden_size, config.seed)
             directions = {topic: u.to(model.device, model.dtype) for topic, u in directions.items()}
             published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name)
         else:
-            unlearn(model, tokenizer, *texts, UnlearnConfig(**settings), progress=False)
+            unlearn(model, tokenizer, *texts, config, progress=False)
     return [later - earlier for earlier, later in pairwise(times)]
+
+
+def config_of(pattern: str, **settings) -> UnlearnConfig:
+    """What each pattern trains with: the published code's switches, or this package's defaults."""
+    return (UnlearnConfig.published if pattern == "published" else UnlearnConfig)(**settings)
 
 
 def measure(pattern: str, layer: int, steps: int) -> dict:
@@ -130,9 +134,9 @@ def measure(pattern: str, layer: int, steps: int) -> dict:
         model(tokenizer("warm", return_tensors="pt")["input_ids"])
     n = BATCH * (1 if pattern == "cached" else steps + 1)
     texts = [load_corpus(name)["text"][:n] for name in ("forget_bio", "retain_general")]
-    settings = {"layer": layer, "steps": steps + 1, "batch_size": BATCH, "max_length": TOKENS}
+    config = config_of(pattern, layer=layer, steps=steps + 1, batch_size=BATCH, max_length=TOKENS)
     memory = Memory()
-    each = train(pattern, model, tokenizer, texts, settings)
+    each = train(pattern, model, tokenizer, texts, config)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
     return {"seconds": median(each), "memory": memory.peak(), "model_bytes": model_bytes}
 

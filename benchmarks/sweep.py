@@ -16,34 +16,18 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
 from rich.console import Console
 
-from rmu_lab import UnlearnConfig, accuracy, decoder_blocks, grid, load_corpus, load_model, load_questions, sweep
+from benchmarks.step import train
+from rmu_lab import UnlearnConfig, accuracy, grid, load_corpus, load_model, load_questions, sweep
 from rmu_lab.files import write_json
-from rmu_lab.models import block_parameters
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning.directions import random_directions
-from tests.published_loop import published_loop
 
 TOPICS = ("bio", "cyber", "general")
-
-
-def published_step(model, tokenizer, texts, config: UnlearnConfig, steps: int) -> float:
-    """Median seconds of a step of the published loop, without the first, which warms up."""
-    times: list[float] = []
-    (name,) = block_parameters(model, config.window, None)[config.layer]
-    settings = UnlearnConfig(**config.to_dict() | {"steps": steps + 1})
-    published_loop(
-        model, tokenizer, decoder_blocks, {"forget": texts[0]}, {"forget": texts[1]},
-        random_directions(["forget"], model.config.hidden_size, config.seed), settings, name,
-        on_step=lambda: times.append(time.perf_counter()),
-    )  # fmt: skip
-    return median(later - earlier for earlier, later in pairwise(times))
 
 
 def measure(
@@ -80,9 +64,10 @@ def measure(
         name: score.predictions for name, score in base_row.scores.items()
     }
     plain = [list(of_one["text"]) for of_one in texts]
+    few = UnlearnConfig(steps=naive_steps + 1)
     cells = {
-        layer: published_step(model, tokenizer, plain, grid(base=configs[0], layer=[layer])[0], naive_steps)
-        for layer in sorted(naive_layers)
+        config.layer: median(train("published", model, tokenizer, plain, config))
+        for config in grid(base=few, layer=sorted(naive_layers))
     }
     step = [float(np.interp(config.layer, list(cells), list(cells.values()))) for config in configs]
     naive = sum(of_one * steps + evaluation for of_one in step)

@@ -16,7 +16,7 @@ SETTINGS = {"layer": 3, "steps": 4, "batch_size": 3, "max_length": 16}
 @pytest.mark.parametrize("pattern", ["published", "cold"])
 def test_train_gives_a_time_for_each_step_but_the_first(pattern, tokenizer):
     plain = torch.optim.AdamW
-    times = step.train(pattern, tiny_model("llama"), tokenizer, TEXTS, SETTINGS)
+    times = step.train(pattern, tiny_model("llama"), tokenizer, TEXTS, step.config_of(pattern, **SETTINGS))
     assert len(times) == SETTINGS["steps"] - 1 and min(times) > 0
     assert torch.optim.AdamW is plain
 
