@@ -23,7 +23,7 @@ test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope notebooks
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rmu-lab needs Python 3.10 or later; set PYTHON=...")'

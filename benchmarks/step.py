@@ -12,7 +12,9 @@ in the same run; so ratios mean something on any machine, seconds only on one th
 import argparse
 import multiprocessing
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -20,40 +22,54 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import PreTrainedModel
 
-from rmu_lab import UnlearnConfig, decoder_blocks, load_corpus, load_model
+from rmu_lab import UnlearnConfig, decoder_blocks, load_corpus, load_model, unlearn
 from rmu_lab.files import write_json
 from rmu_lab.models import block_parameters
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning import unlearn as trainer
 from rmu_lab.unlearning.directions import random_directions
 from tests.published_loop import published_loop
 
 BATCH, TOKENS = 4, 128
 
 
-def matmul_rate() -> float:
-    """FLOP/s of the product that the MLP of SmolLM2 takes for one batch, the best of many."""
-    x, w = torch.randn(BATCH * TOKENS, 576), torch.randn(1536, 576)
+def matmul_rate(
+    rows: int = BATCH * TOKENS,
+    narrow: int = 576,
+    wide: int = 1536,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """FLOP/s of a product (rows, narrow) x (narrow, wide), the best of many; by default SmolLM2's MLP on one batch."""
+    x, w = (torch.randn(size, narrow, device=device, dtype=dtype) for size in (rows, wide))
     best = float("inf")
     for _ in range(60):
+        synchronise(device)
         start = time.perf_counter()
         torch.nn.functional.linear(x, w)
+        synchronise(device)
         best = min(best, time.perf_counter() - start)
-    return 2 * x.numel() * 1536 / best
+    return 2 * x.numel() * wide / best
 
 
-def floor_flops(layer: int) -> dict[str, float]:
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def floor_flops(model: PreTrainedModel, layer: int, batch: int = BATCH, tokens: int = TOKENS) -> dict[str, float]:
     """Matrix work of one step: cold (frozen blocks 0..l, then the window) and cached (the window alone)."""
-    model, _ = load_model()
     blocks = decoder_blocks(model)
     matrices = sum(parameter.numel() for parameter in blocks[0].parameters() if parameter.ndim == 2)
     (name,) = block_parameters(model, range(1), None)[0]
     trained = blocks[0].get_parameter(name).numel()
     # Attention: scores and weighted sum, half of which the causal mask leaves; as much again for each input gradient.
-    attention = 2 * TOKENS * model.config.hidden_size
-    forward = 2 * BATCH * TOKENS * (2 * matrices + attention)  # one block, forget and retain batch
-    window = (3 + 2) * forward + 3 * 2 * BATCH * TOKENS * 2 * trained  # forward, two input gradients, three weight gradients
+    attention = 2 * tokens * model.config.hidden_size
+    forward = 2 * batch * tokens * (2 * matrices + attention)  # one block, forget and retain batch
+    window = (3 + 2) * forward + 3 * 2 * batch * tokens * 2 * trained  # forward, two input gradients, three weight gradients
     return {"cold": (layer + 1) * forward + window, "cached": window}
 
 
@@ -74,56 +90,64 @@ class Memory:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
+@contextmanager
+def clocked(device: str) -> Iterator[list[float]]:
+    """Inside the ``with`` block, the times at which AdamW ends its steps."""
+    times: list[float] = []
+
+    class Clock(torch.optim.AdamW):
+        def step(self, *args, **kwargs):
+            super().step(*args, **kwargs)
+            synchronise(device)
+            times.append(time.perf_counter())
+
+    plain, torch.optim.AdamW = torch.optim.AdamW, Clock
+    try:
+        yield times
+    finally:
+        torch.optim.AdamW = plain
+
+
+def train(pattern: str, model: PreTrainedModel, tokenizer, texts: list[list[str]], config: UnlearnConfig) -> list[float]:
+    """Train on forget and retain texts, by the published loop or `unlearn`; seconds of each step but the first (warm-up)."""
+    with clocked(model.device.type) as times:
+        if pattern == "published":
+            (name,) = block_parameters(model, config.window, None)[config.layer]
+            forget, retain = ({"forget": of_one} for of_one in texts)
+            directions = random_directions(["forget"], model.config.hidden_size, config.seed)
+            directions = {topic: u.to(model.device, model.dtype) for topic, u in directions.items()}
+            published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name)
+        else:
+            unlearn(model, tokenizer, *texts, config, progress=False)
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def config_of(pattern: str, **settings) -> UnlearnConfig:
+    """What each pattern trains with: the published code's switches, or this package's defaults."""
+    return (UnlearnConfig.published if pattern == "published" else UnlearnConfig)(**settings)
+
+
 def measure(pattern: str, layer: int, steps: int) -> dict:
-    """Seconds of each step but the first (which warms up), and peak memory beyond the loaded model."""
+    """Seconds of a step, and peak memory beyond the loaded model."""
     model, tokenizer = load_model(device="cpu")
     with torch.no_grad():  # every page of the weights is read in before memory is counted
         model(tokenizer("warm", return_tensors="pt")["input_ids"])
     n = BATCH * (1 if pattern == "cached" else steps + 1)
-    forget, retain = (load_corpus(name)["text"][:n] for name in ("forget_bio", "retain_general"))
-    times: list[float] = [time.perf_counter()]
+    texts = [load_corpus(name)["text"][:n] for name in ("forget_bio", "retain_general")]
+    config = config_of(pattern, layer=layer, steps=steps + 1, batch_size=BATCH, max_length=TOKENS)
     memory = Memory()
-    settings = {"layer": layer, "steps": steps + 1, "batch_size": BATCH, "max_length": TOKENS}
-    if pattern == "published":
-        config = UnlearnConfig.published(**settings)
-        (name,) = block_parameters(model, config.window, None)[layer]
-        directions = random_directions(["forget"], 576, 0)
-        published_loop(
-            model, tokenizer, decoder_blocks, {"forget": forget}, {"forget": retain}, directions, config, name,
-            on_step=lambda: times.append(time.perf_counter()),
-        )  # fmt: skip
-    else:
-
-        class Clock(torch.optim.AdamW):
-            def step(self, *args, **kwargs):
-                super().step(*args, **kwargs)
-                times.append(time.perf_counter())
-
-        torch.optim.AdamW = Clock
-        trainer.unlearn(model, tokenizer, forget, retain, UnlearnConfig(**settings), progress=False)
-    each = [later - earlier for earlier, later in pairwise(times[1:])]
+    each = train(pattern, model, tokenizer, texts, config)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
     return {"seconds": median(each), "memory": memory.peak(), "model_bytes": model_bytes}
 
 
-def run_alone(pattern: str, layer: int, steps: int) -> dict:
-    """Measure in a fresh process, so that no cell's memory or warm caches help another."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, pattern, layer, steps).result()
-
-
-def main() -> None:
-    """Measure every cell and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=6, help="measured steps per cell")
-    parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 27])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    arguments = parser.parse_args()
-
+def measure_all(layers: Sequence[int], steps: int) -> list[dict]:
+    """A row for every layer and pattern, each with its ratios to the published pattern and to the floor."""
+    model, _ = load_model(device="cpu")
     rows = []
-    for layer in arguments.layers:
-        rate, flops = matmul_rate(), floor_flops(layer)
-        cells = {p: run_alone(p, layer, arguments.steps) for p in ("published", "cold", "cached")}
+    for layer in layers:
+        rate, flops = matmul_rate(), floor_flops(model, layer)
+        cells = {pattern: run_alone(measure, pattern, layer, steps) for pattern in ("published", "cold", "cached")}
         rate = max(rate, matmul_rate())  # the machine at its best, before and after
         for pattern, cell in cells.items():
             floor = flops["cached" if pattern == "cached" else "cold"] / rate
@@ -136,6 +160,24 @@ def main() -> None:
                 "memory in model copies": cell["memory"] / cell["model_bytes"],
                 "matmul GFLOP/s": rate / 1e9,
             })  # fmt: skip
+    return rows
+
+
+def run_alone(function: Callable, *arguments):
+    """Call in a fresh process, so that no cell's memory or warm caches help another."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def main() -> None:
+    """Measure every cell and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=6, help="measured steps per cell")
+    parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 27])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    arguments = parser.parse_args()
+
+    rows = measure_all(arguments.layers, arguments.steps)
     table = Table("layer", "pattern", "s / step", "speed-up", "x floor", "MB beyond the model", "model copies")
     for row in rows:
         numbers = f"{row['seconds']:.3f} {row['speed-up']:.1f} {row['times the floor']:.2f} {row['memory'] / 1e6:.0f}"

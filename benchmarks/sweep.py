@@ -8,40 +8,83 @@ forward passes) and scores it with the whole model; it is measured on a few cell
 few steps each, and put together from these: seconds per step by layer (between measured layers in
 proportion), times steps, plus one whole evaluation a cell. Its evaluation is this package's, which runs
 each prompt once; the published harness is slower. If `--out` holds rows already, the sweep goes on from
-them, and the time said is not that of the whole.
+them, and the time said is not that of the whole. On two cores two workers of one thread each
+(`--ray local --workers 2`) are faster than one process with two threads.
 """
 
 import argparse
 import tempfile
 import time
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
 from rich.console import Console
 
-from rmu_lab import UnlearnConfig, accuracy, decoder_blocks, grid, load_corpus, load_model, load_questions, sweep
+from benchmarks.step import train
+from rmu_lab import UnlearnConfig, accuracy, grid, load_corpus, load_model, load_questions, sweep
 from rmu_lab.files import write_json
-from rmu_lab.models import block_parameters
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning.directions import random_directions
-from tests.published_loop import published_loop
 
 TOPICS = ("bio", "cyber", "general")
 
 
-def published_step(model, tokenizer, texts, config: UnlearnConfig, steps: int) -> float:
-    """Median seconds of a step of the published loop, without the first, which warms up."""
-    times: list[float] = []
-    (name,) = block_parameters(model, config.window, None)[config.layer]
-    settings = UnlearnConfig(**config.to_dict() | {"steps": steps + 1})
-    published_loop(
-        model, tokenizer, decoder_blocks, {"forget": texts[0]}, {"forget": texts[1]},
-        random_directions(["forget"], model.config.hidden_size, config.seed), settings, name,
-        on_step=lambda: times.append(time.perf_counter()),
-    )  # fmt: skip
-    return median(later - earlier for earlier, later in pairwise(times))
+def measure(
+    layers: Sequence[int],
+    methods: Sequence[str] = ("rmu", "adaptive_rmu"),
+    *,
+    steps: int = UnlearnConfig().steps,
+    n_questions: int = 100,
+    naive_layers: Sequence[int] = (2, 15, 29),
+    naive_steps: int = 6,
+    ray: str | None = None,
+    workers: int | None = None,
+    out: Path | None = None,
+) -> dict:
+    """Run the sweep, measure the naive one on a few of its cells, and put both together."""
+    model, tokenizer = load_model(device="cpu")
+    questions = {topic: load_questions(topic, split="test") for topic in TOPICS}
+    if n_questions:
+        questions = {topic: rows.shuffle(seed=0).select(range(n_questions)) for topic, rows in questions.items()}
+    texts = [load_corpus(name) for name in ("forget_bio", "retain_general")]
+    configs = grid(base=UnlearnConfig(steps=steps), layer=layers, method=methods)
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = out or Path(folder) / "rows.jsonl"
+        already = out.read_bytes().count(b"\n") if out.exists() else 0
+        start = time.perf_counter()
+        base_row, *rows = sweep(model, tokenizer, *texts, configs, questions, out=out, ray=ray, workers=workers)
+        seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+    base = {topic: accuracy(model, tokenizer, asked, progress=False) for topic, asked in questions.items()}
+    evaluation = time.perf_counter() - start
+    assert {name: score.predictions for name, score in base.items()} == {
+        name: score.predictions for name, score in base_row.scores.items()
+    }
+    plain = [list(of_one["text"]) for of_one in texts]
+    few = UnlearnConfig(steps=naive_steps + 1)
+    cells = {
+        config.layer: median(train("published", model, tokenizer, plain, config))
+        for config in grid(base=few, layer=sorted(naive_layers))
+    }
+    step = [float(np.interp(config.layer, list(cells), list(cells.values()))) for config in configs]
+    naive = sum(of_one * steps + evaluation for of_one in step)
+    return {
+        "settings": len(configs),
+        "layers": list(layers),
+        "steps": steps,
+        "questions": {topic: len(asked) for topic, asked in questions.items()},
+        "ray": ray,
+        "workers": workers,
+        "rows there before": already,
+        "seconds": seconds,
+        "seconds of training, a setting": fmean(row.seconds["training"] for row in rows),
+        "seconds of evaluation, a setting": fmean(row.seconds["evaluation"] for row in rows),
+        "naive": {"seconds of a step by layer": cells, "seconds of an evaluation": evaluation, "seconds": naive},
+        "speed-up": naive / seconds,
+    }
 
 
 def main() -> None:
@@ -58,57 +101,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", type=Path, help="keep the sweep's rows in this file")
     parser.add_argument("--json", type=Path, help="also write the timings to this file")
-    arguments = parser.parse_args()
-
-    model, tokenizer = load_model(device="cpu")
-    questions = {topic: load_questions(topic, split="test") for topic in TOPICS}
-    if arguments.questions:
-        questions = {topic: rows.shuffle(seed=0).select(range(arguments.questions)) for topic, rows in questions.items()}
-    texts = [load_corpus(name) for name in ("forget_bio", "retain_general")]
-    configs = grid(base=UnlearnConfig(steps=arguments.steps), layer=arguments.layers, method=["rmu", "adaptive_rmu"])
-
-    with tempfile.TemporaryDirectory() as folder:
-        out = arguments.out or Path(folder) / "rows.jsonl"
-        already = out.read_bytes().count(b"\n") if out.exists() else 0
-        start = time.perf_counter()
-        rows = sweep(model, tokenizer, *texts, configs, questions, out=out, ray=arguments.ray, workers=arguments.workers)
-        seconds = time.perf_counter() - start
-
-    start = time.perf_counter()
-    base = {topic: accuracy(model, tokenizer, asked, progress=False) for topic, asked in questions.items()}
-    evaluation = time.perf_counter() - start
-    assert {name: score.predictions for name, score in base.items()} == {
-        name: score.predictions for name, score in rows[0].scores.items()
-    }
-    plain = [list(of_one["text"]) for of_one in texts]
-    cells = {
-        layer: published_step(model, tokenizer, plain, grid(base=configs[0], layer=[layer])[0], arguments.naive_steps)
-        for layer in sorted(arguments.cells)
-    }
-    step = [float(np.interp(config.layer, list(cells), list(cells.values()))) for config in configs]
-    naive = sum(of_one * arguments.steps + evaluation for of_one in step)
-    result = {
-        "benchmark": "sweep",
-        "settings": len(configs),
-        "layers": arguments.layers,
-        "steps": arguments.steps,
-        "questions": {topic: len(asked) for topic, asked in questions.items()},
-        "ray": arguments.ray,
-        "workers": arguments.workers,
-        "rows there before": already,
-        "seconds": seconds,
-        "seconds of training, a setting": fmean(row.seconds["training"] for row in rows[1:]),
-        "seconds of evaluation, a setting": fmean(row.seconds["evaluation"] for row in rows[1:]),
-        "naive": {"seconds of a step by layer": cells, "seconds of an evaluation": evaluation, "seconds": naive},
-        "speed-up": naive / seconds,
-        "provenance": provenance(configs[0].seed),
-    }
+    given = parser.parse_args()
+    result = measure(
+        given.layers, steps=given.steps, n_questions=given.questions, naive_layers=given.cells,
+        naive_steps=given.naive_steps, ray=given.ray, workers=given.workers, out=given.out,
+    )  # fmt: skip
     Console().print(
-        f"{len(configs)} settings in {seconds / 60:.1f} minutes; the naive sweep would take {naive / 60:.0f} minutes, "
-        f"{naive / seconds:.1f} times as long."
+        f"{result['settings']} settings in {result['seconds'] / 60:.1f} minutes; the naive sweep would take "
+        f"{result['naive']['seconds'] / 60:.0f} minutes, {result['speed-up']:.1f} times as long."
     )
-    if arguments.json:
-        write_json(arguments.json, result)
+    if given.json:
+        write_json(given.json, {"benchmark": "sweep", **result, "provenance": provenance(UnlearnConfig().seed)})
 
 
 if __name__ == "__main__":

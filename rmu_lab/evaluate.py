@@ -139,7 +139,7 @@ def option_scores(
             prompt, texts = cloze_prompt(row["question"]), row["choices"]
         else:
             prompt, texts = letter_prompt(row["question"], row["choices"]), LETTERS[: len(row["choices"])]
-        prompt_ids, option_ids = _split(tokenizer, prompt + prefill, [f" {text}" for text in texts])
+        prompt_ids, option_ids = split_options(tokenizer, prompt + prefill, [f" {text}" for text in texts])
         prompts.append(prompt_ids)
         options.append(option_ids)
 
@@ -156,7 +156,7 @@ def option_scores(
     return scores
 
 
-def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
+def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
     """Tokens of the prompt, and of each ending as they follow it.
 
     Prompt and ending are tokenised together, because tokens may straddle the seam; the prompt is then

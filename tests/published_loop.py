@@ -19,11 +19,11 @@ def hooked_output(model, block, inputs):
     return kept[0][0] if isinstance(kept[0], tuple) else kept[0]
 
 
-def published_loop(model, tokenizer, blocks_of, forget, retain, directions, config, matrix, on_step=lambda: None):
+def published_loop(model, tokenizer, blocks_of, forget, retain, directions, config, matrix):
     """Train a copy of `model`; return the trained matrices in the order of the blocks.
 
     `forget` and `retain` map topics to texts, `blocks_of` gives a model's blocks, `matrix` names the
-    trained parameter inside a block; `on_step` is called after every step.
+    trained parameter inside a block.
     """
     frozen = model
     updated = copy.deepcopy(model).train()
@@ -39,7 +39,7 @@ def published_loop(model, tokenizer, blocks_of, forget, retain, directions, conf
         encoded = tokenizer(
             batch, padding=True, padding_side="left", truncation=True, max_length=config.max_length, return_tensors="pt"
         )
-        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        return {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
 
     for step in range(config.steps):
         topic, index = topics[step % len(topics)], step // len(topics)
@@ -57,5 +57,4 @@ def published_loop(model, tokenizer, blocks_of, forget, retain, directions, conf
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        on_step()
     return [matrix.detach() for matrix in matrices]

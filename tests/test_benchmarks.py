@@ -1,0 +1,135 @@
+"""The benchmarks' arithmetic, and their code on tiny models; never a time."""
+
+import pytest
+import torch
+
+from benchmarks import __main__ as table
+from benchmarks import evaluation, gpu, step
+from rmu_lab import accuracy
+from tests.conftest import made_up_texts, tiny_model
+from tests.test_evaluate import QUESTIONS
+
+TEXTS = [made_up_texts(12, seed=1), made_up_texts(12, seed=2)]
+SETTINGS = {"layer": 3, "steps": 4, "batch_size": 3, "max_length": 16}
+
+
+@pytest.mark.parametrize("pattern", ["published", "cold"])
+def test_train_gives_a_time_for_each_step_but_the_first(pattern, tokenizer):
+    plain = torch.optim.AdamW
+    times = step.train(pattern, tiny_model("llama"), tokenizer, TEXTS, step.config_of(pattern, **SETTINGS))
+    assert len(times) == SETTINGS["steps"] - 1 and min(times) > 0
+    assert torch.optim.AdamW is plain
+
+
+def test_the_clock_is_taken_out_again_after_an_error():
+    plain = torch.optim.AdamW
+    with pytest.raises(KeyError), step.clocked("cpu"):
+        assert torch.optim.AdamW is not plain
+        raise KeyError
+    assert torch.optim.AdamW is plain
+
+
+def test_floor_counts_the_frozen_blocks_once_and_the_window_whole():
+    model = tiny_model("llama")
+    two, three = (step.floor_flops(model, layer, batch=2, tokens=10) for layer in (2, 3))
+    attention, mlp = 32 * (32 + 16 + 16 + 32), 3 * 32 * 64  # q, k, v, o with two of four heads for k and v; gate, up, down
+    block = 2 * 2 * 10 * (2 * (attention + mlp) + 2 * 10 * 32)  # forget and retain, two operations a weight, attention
+    assert three["cold"] - two["cold"] == block
+    assert two["cached"] == three["cached"] == 5 * block + 3 * 2 * 2 * 10 * 2 * 32 * 64
+    assert two["cold"] == two["cached"] + 3 * block
+
+
+def test_the_published_way_to_score_options_chooses_the_same(tokenizer):
+    model = tiny_model("llama")
+    theirs = evaluation.published_predictions(model, tokenizer, QUESTIONS)
+    assert tuple(theirs) == accuracy(model, tokenizer, QUESTIONS, progress=False).predictions
+    tokens = evaluation.tokens_of(tokenizer, QUESTIONS)
+    upper, whole = (evaluation.floor_flops(model, tokens, blocks) for blocks in (2, 5))
+    assert whole > upper > (whole - upper) * 2 / 3  # logits come on top of the blocks
+
+
+def test_goals_and_verdicts():
+    assert table.Line("step", "x", 5.5, "x", table.Goal(at_least=5.5)).verdict == "met"
+    assert table.Line("step", "x", 5.4, "x", table.Goal(at_least=5.5)).verdict == "missed"
+    assert table.Line("sweep", "x", 15.1, "min", table.Goal(at_most=15)).verdict == "missed"
+    assert table.Line("step", "x", 1.0).verdict == ""
+
+
+def test_the_whole_sweep_is_put_together_from_a_few_settings():
+    found = {
+        "settings": 3, "seconds": 90.0, "seconds of training, a setting": 8.0, "seconds of evaluation, a setting": 12.0,
+        "naive": {"seconds": 300.0}, "floor": 10.0, "floor of what is shared": 40.0,
+    }  # fmt: skip
+    lines = {line.what: line.value for line in table.sweep_lines(found)}
+    assert lines["all 56 settings, put together from these"] == (30 + 56 * 20) / 60
+    assert lines["faster than the naive sweep"] == 56 * 100 / 1150
+    assert lines["of the floor"] == 1150 / 600
+
+
+def test_an_unknown_part_is_named(capsys):
+    with pytest.raises(SystemExit):
+        table.main(["steps"])
+    assert "there is no part 'steps'; choose from step, evaluation, gcg, sweep" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The benchmark for a GPU, on a tiny model
+
+
+def test_gpu_benchmark_runs_on_a_cpu_and_stores_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    gpu.main(["--device", "cpu", "--tiny", "--layers", "2", "4", "--steps", "2"])
+    printed = capsys.readouterr().out
+    assert [printed.count(pattern) for pattern in gpu.PATTERNS] == [2, 2, 2]
+    assert "does not fit" not in printed and "nan" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cpu"], "not for a CPU; add --tiny"),
+        (["--device", "cpu", "--tiny", "--json", "x.json"], "mean nothing and are not stored"),
+        pytest.param(
+            [],
+            "There is no CUDA GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which this would start to measure"),
+        ),
+    ],
+)
+def test_gpu_benchmark_refuses(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        gpu.main(arguments)
+
+
+def test_a_cell_that_does_not_fit_says_so_and_the_others_go_on(monkeypatch):
+    train = gpu.train
+
+    def too_large(pattern, *arguments):
+        if pattern == "published":
+            raise torch.OutOfMemoryError
+        return train(pattern, *arguments)
+
+    monkeypatch.setattr(gpu, "train", too_large)
+    published, cold, cached = gpu.measure_all([3], 1, gpu.TINY, "cpu", alone=False)
+    assert published["error"] == "does not fit into this GPU's memory"
+    assert cold["tokens/s"] > 0 and cached["peak in model copies"] > 1 and "speed-up" not in cold
+    assert gpu.table_of([published, cold, cached]).row_count == 3
+
+
+def test_gpu_texts_have_as_many_tokens_as_they_should():
+    tokenizer = gpu.word_tokenizer(gpu.TINY.vocab_size)
+    lengths = {len(tokenizer(text)["input_ids"]) for text in gpu.random_texts(gpu.TINY, 5, seed=3)}
+    assert lengths == {gpu.TINY.tokens}
+
+
+def test_the_model_to_measure_has_the_shape_of_mistral_7b():
+    model = gpu.random_model(gpu.Shape(), "meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 7_241_732_096
+
+
+def test_gpu_goals_hold_the_cold_rows_only():
+    row = {"layer": 7, "pattern": "cold", "seconds": 1.0, "peak in model copies": 1.25, "utilisation": 0.5, "speed-up": 4.0}
+    assert gpu.verdicts(row) == {"peak in model copies": False, "utilisation": True, "speed-up": True}
+    assert gpu.verdicts(row | {"layer": 15}) == {"peak in model copies": False, "utilisation": True}
+    assert gpu.verdicts(row | {"pattern": "cached"}) == {}
