@@ -9,22 +9,36 @@ chosen on `dev`, scored on `test` beside the plain edit. What a stopped run has 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import Dataset
 from rich.console import Console
 
-from rmu_lab import GCGConfig, GCGResult, SweepRow, UnlearnConfig, gauntlet, gcg, grid, load_corpus, load_model
-from rmu_lab import load_questions, sweep, unlearn
+from rmu_lab import (
+    GCGConfig,
+    GCGResult,
+    SweepRow,
+    UnlearnConfig,
+    gauntlet,
+    gcg,
+    grid,
+    load_corpus,
+    load_model,
+    load_questions,
+    sweep,
+    unlearn,
+)
 from rmu_lab.attacks import RobustnessCard
 
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
 SEEDS, DEV_SEED = (0, 1, 2), 100  # of the direction u
 
-NOISE = (0.0, 0.5, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
-SLOWER = (3.5e-3, 1.75e-3)  # learning rates without noise, for an edit that forgets as much as a noisy one
+NOISE = (0.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
+SLOWER = 3.5e-3  # half the learning rate, without noise: what does an edit do that just learns less?
 FORGOTTEN = 0.05  # bio accuracy that the chosen noise may leave above the plain edit's on dev
+STRONGEST = ("ablate a direction", "relearn unrelated text", "relearn text of the topic")  # all that other seeds get
 FORGET_WORDS = ("malaria", "measles", "cholera", "influenza")
 OTHER_WORDS = ("lantern", "bicycle", "violin", "carpet")
 
@@ -51,8 +65,8 @@ def question_sets(split: str, limit: int) -> dict[str, Dataset]:
     bio, general = (rows.select(range(min(limit, len(rows)))) for rows in (bio, general))
     sets = {"bio": bio, "general": general}
     sets["forget word"] = Dataset.from_list(slipped(general.to_list(), FORGET_WORDS))
-    sets["other word"] = Dataset.from_list(slipped(general.to_list(), OTHER_WORDS))
     if split == "test":
+        sets["other word"] = Dataset.from_list(slipped(general.to_list(), OTHER_WORDS))
         sets["fill"] = load_questions("fill")
     return sets
 
@@ -69,6 +83,7 @@ def main() -> None:
     """Run every part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
+    parser.add_argument("--parts", nargs="+", choices=("cards", "noise"), default=("cards", "noise"))
     arguments = parser.parse_args()
     out: Path = arguments.out
     model, tokenizer = load_model("smollm2-135m", device="cpu")
@@ -99,8 +114,17 @@ def main() -> None:
         return sweep(model, tokenizer, forget, retain, settings, question_sets(split, limit), out=path)
 
     out.mkdir(parents=True, exist_ok=True)
-    card("rmu", RMU)
-    card("adaptive_rmu", ADAPTIVE)
+    if "cards" in arguments.parts:
+        card("rmu", RMU)
+        card("adaptive_rmu", ADAPTIVE)
+        for seed in SEEDS[1:]:
+            for name, config in (("rmu", RMU), ("adaptive_rmu", ADAPTIVE)):
+                card(name, replace(config, seed=seed), STRONGEST)
+    if "noise" in arguments.parts:
+        tuning = [*grid(base=ADAPTIVE, retain_noise=NOISE, seed=[DEV_SEED]), replace(ADAPTIVE, lr=SLOWER, seed=DEV_SEED)]
+        noise = chosen_noise(rna("dev", 64, tuning))
+        rna("test", 100, grid(base=ADAPTIVE, retain_noise=[0.0, noise], seed=SEEDS))
+        card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
 
 
 if __name__ == "__main__":
