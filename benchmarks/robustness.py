@@ -45,9 +45,9 @@ ADAPTIVE = UnlearnConfig()
 PARTS = ("cards", "noise", "answers", "seeds")
 SEEDS, DEV_SEED = (0, 1), 100  # of the direction u
 
-NOISE = (0.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
-SLOWER = 3.5e-3  # half the learning rate, without noise: what does an edit do that just learns less?
-FORGOTTEN = 0.05  # bio accuracy that the chosen noise may leave above the plain edit's on dev
+NOISE = (0.0, 0.5, 1.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
+SLOWER = (3.5e-3, 2.5e-3)  # learning rates without noise: what does an edit do that just learns less?
+FORGOTTEN = 0.1  # bio accuracy that the chosen noise may leave above the plain edit's on dev
 STRONGEST = ("ablate a direction", "relearn unrelated text")  # all that other seeds, and noise, get
 FORGET_WORDS = ("malaria", "measles", "cholera", "influenza")
 OTHER_WORDS = ("lantern", "bicycle", "violin", "carpet")
@@ -81,12 +81,17 @@ def question_sets(split: str, limit: int) -> dict[str, Dataset]:
     return sets
 
 
-def chosen_noise(rows: Sequence[SweepRow]) -> float:
-    """The noise with the most right answers beside a forget word, among those that forget about as much as none does."""
-    noisy = {row.config.retain_noise: row.scores for row in rows if row.config and row.config.lr == ADAPTIVE.lr}
-    most = noisy[0.0]["bio"].accuracy + FORGOTTEN
-    able = [noise for noise, scores in noisy.items() if noise and scores["bio"].accuracy <= most]
-    return max(able, key=lambda noise: noisy[noise]["forget word"].accuracy)
+def chosen(rows: Sequence[SweepRow]) -> tuple[float, float]:
+    """The noise with the most right answers beside a forget word, among those that forget about as much as none does,
+    and the learning rate without noise that forgets most nearly as much as that."""
+    scores = {(row.config.retain_noise, row.config.lr): row.scores for row in rows if row.config}
+    bio = {setting: of_one["bio"].accuracy for setting, of_one in scores.items()}
+    noisy = [setting for setting in scores if setting[0] and bio[setting] <= bio[0.0, ADAPTIVE.lr] + FORGOTTEN]
+    best = max(noisy, key=lambda setting: scores[setting]["forget word"].accuracy)
+    slower = min(
+        (setting for setting in scores if setting[1] < ADAPTIVE.lr), key=lambda setting: abs(bio[setting] - bio[best])
+    )
+    return best[0], slower[1]
 
 
 def write_answers(model, tokenizer, forget: Dataset, retain: Dataset, questions: Dataset, path: Path) -> None:
@@ -149,9 +154,9 @@ def main() -> None:
         card("rmu", RMU)
         card("adaptive_rmu", ADAPTIVE)
     if "noise" in arguments.parts:
-        tuning = [*grid(base=ADAPTIVE, retain_noise=NOISE, seed=[DEV_SEED]), replace(ADAPTIVE, lr=SLOWER, seed=DEV_SEED)]
-        noise = chosen_noise(rna("dev", 48, tuning))
-        rna("test", 100, grid(base=ADAPTIVE, retain_noise=[0.0, noise], seed=SEEDS))
+        tuning = [*grid(retain_noise=NOISE, seed=[DEV_SEED]), *grid(lr=SLOWER, seed=[DEV_SEED])]
+        noise, lr = chosen(rna("dev", 48, tuning))
+        rna("test", 100, [*grid(retain_noise=[0.0, noise], seed=SEEDS), *grid(lr=[lr], seed=SEEDS)])
     if "answers" in arguments.parts and not (out / "answers.json").exists():
         write_answers(model, tokenizer, forget, retain, test.select(range(100)), out / "answers.json")
     if "seeds" in arguments.parts:
