@@ -27,7 +27,6 @@ from rmu_lab import (
     load_corpus,
     load_model,
     load_questions,
-    load_sweep,
     sweep,
     unlearn,
 )
@@ -42,13 +41,17 @@ from rmu_lab.provenance import provenance
 
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
-PARTS = ("cards", "noise", "answers", "seeds")
-SEEDS, DEV_SEED = (0, 1), 100  # of the direction u
+PARTS = ("cards", "noise", "answers")
+DEV_SEED = 100  # of the direction u, where something is chosen; 0 everywhere else
 
-NOISE = (0.0, 0.5, 1.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
-SLOWER = (3.5e-3, 2.5e-3)  # learning rates without noise: what does an edit do that just learns less?
-FORGOTTEN = 0.1  # bio accuracy that the chosen noise may leave above the plain edit's on dev
-STRONGEST = ("ablate a direction", "relearn unrelated text")  # all that other seeds, and noise, get
+NOISE = (0.0, 0.7, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
+SLOWER = (3.5e-3, 2.5e-3, 1.75e-3)  # learning rates without noise: what does an edit do that just learns less?
+FORGOTTEN = 0.15  # bio accuracy that the chosen noise may leave above the plain edit's on dev
+STRONGEST = (
+    "ablate a direction",
+    "relearn unrelated text",
+    "relearn text of the topic",
+)  # all that the edit with noise gets
 FORGET_WORDS = ("malaria", "measles", "cholera", "influenza")
 OTHER_WORDS = ("lantern", "bicycle", "violin", "carpet")
 
@@ -156,14 +159,10 @@ def main() -> None:
     if "noise" in arguments.parts:
         tuning = [*grid(retain_noise=NOISE, seed=[DEV_SEED]), *grid(lr=SLOWER, seed=[DEV_SEED])]
         noise, lr = chosen(rna("dev", 48, tuning))
-        rna("test", 100, [*grid(retain_noise=[0.0, noise], seed=SEEDS), *grid(lr=[lr], seed=SEEDS)])
+        rna("test", 100, [*grid(retain_noise=[0.0, noise]), *grid(lr=[lr])])
+        card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
     if "answers" in arguments.parts and not (out / "answers.json").exists():
         write_answers(model, tokenizer, forget, retain, test.select(range(100)), out / "answers.json")
-    if "seeds" in arguments.parts:
-        noise = max(row.config.retain_noise for row in load_sweep(out / "rna_test.jsonl") if row.config)
-        with_noise = replace(ADAPTIVE, retain_noise=noise)
-        for seed, name, config in ((0, "rna", with_noise), (1, "rmu", RMU), (1, "adaptive_rmu", ADAPTIVE)):
-            card(name, replace(config, seed=seed), STRONGEST)
 
 
 if __name__ == "__main__":
