@@ -27,6 +27,7 @@ from rmu_lab import (
     load_corpus,
     load_model,
     load_questions,
+    load_sweep,
     sweep,
     unlearn,
 )
@@ -41,17 +42,14 @@ from rmu_lab.provenance import provenance
 
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
-PARTS = ("cards", "noise", "answers")
+PARTS = ("cards", "noise", "answers", "defence")
 DEV_SEED = 100  # of the direction u, where something is chosen; 0 everywhere else
 
 NOISE = (0.0, 0.7, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
 SLOWER = (3.5e-3, 2.5e-3, 1.75e-3)  # learning rates without noise: what does an edit do that just learns less?
 FORGOTTEN = 0.15  # bio accuracy that the chosen noise may leave above the plain edit's on dev
-STRONGEST = (
-    "ablate a direction",
-    "relearn unrelated text",
-    "relearn text of the topic",
-)  # all that the edit with noise gets
+# All that the edit with noise gets.
+STRONGEST = ("ablate a direction", "relearn unrelated text", "relearn text of the topic")
 FORGET_WORDS = ("malaria", "measles", "cholera", "influenza")
 OTHER_WORDS = ("lantern", "bicycle", "violin", "carpet")
 
@@ -160,9 +158,11 @@ def main() -> None:
         tuning = [*grid(retain_noise=NOISE, seed=[DEV_SEED]), *grid(lr=SLOWER, seed=[DEV_SEED])]
         noise, lr = chosen(rna("dev", 48, tuning))
         rna("test", 100, [*grid(retain_noise=[0.0, noise]), *grid(lr=[lr])])
-        card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
     if "answers" in arguments.parts and not (out / "answers.json").exists():
         write_answers(model, tokenizer, forget, retain, test.select(range(100)), out / "answers.json")
+    if "defence" in arguments.parts:
+        noise = max(row.config.retain_noise for row in load_sweep(out / "rna_test.jsonl") if row.config)
+        card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
 
 
 if __name__ == "__main__":
