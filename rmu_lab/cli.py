@@ -197,7 +197,7 @@ def attack(
         if json_out is not None:
             card.save(json_out)
         table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)
-        table.title = f"{escape(card.model_name)}, {card.config['method']}: {len(asked)} questions"
+        table.title = f"{escape(card.model_name)}, {card.config.method}: {len(asked)} questions"
         for row in card.table():
             table.add_row(*map(escape, row))
         console.print(table)

@@ -18,6 +18,7 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
+from ..unlearning.config import UnlearnConfig
 from ..unlearning.result import UnlearnResult
 from .ablate import ablate, steered_block
 from .lens import lens
@@ -47,8 +48,8 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: dict[str, Any]
-    """Settings of the edit, as its config's `to_dict` gives them."""
+    config: UnlearnConfig
+    """Settings of the edit."""
     base: Accuracy
     """Of the model before unlearning."""
     unlearned: Accuracy
@@ -87,6 +88,7 @@ class RobustnessCard:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return plain | {
             "recoveries": {name: recovery.to_dict() for name, recovery in self.recoveries.items()},
+            "config": self.config.to_dict(),
             "base": self.base.to_dict(),
             "unlearned": self.unlearned.to_dict(),
         }
@@ -117,6 +119,7 @@ class RobustnessCard:
                 **plain
                 | {
                     "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
+                    "config": UnlearnConfig(**plain["config"]),
                     "base": Accuracy.from_dict(plain["base"]),
                     "unlearned": Accuracy.from_dict(plain["unlearned"]),
                 }
@@ -229,7 +232,7 @@ def gauntlet(
     return RobustnessCard(
         recoveries=recoveries,
         model_name=result.model_name,
-        config=result.config.to_dict(),
+        config=result.config,
         base=known.base,
         unlearned=known.unlearned,
         left_out=left_out,

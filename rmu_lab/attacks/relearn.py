@@ -90,7 +90,7 @@ def relearn(
         raise RmuLabError(f"steps is {steps}, batch_size {batch_size} and lr {lr}; all must be positive.")
     start = time.perf_counter()
     chosen = texts_of(texts, "texts", batch_size)
-    batches = _batches(tokenizer, chosen, steps, batch_size, max_length, seed)
+    batches = relearning_batches(tokenizer, chosen, steps, batch_size, max_length, seed)
     known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
     with result.applied(model), fine_tuned(model, batches, lr, progress=progress) as losses:
         attacked = accuracy(model, tokenizer, questions, progress=progress)
@@ -168,9 +168,10 @@ def next_token_loss(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
     return cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted[:, 1:].flatten())
 
 
-def _batches(
+def relearning_batches(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], steps: int, batch_size: int, max_length: int, seed: int
 ) -> list[TokenBatch]:
+    """The texts dealt in random order, and dealt again when they run out: one batch for each step."""
     source, dealt = random.Random(seed), []  # noqa: S311 - no secrets
     while len(dealt) < steps * batch_size:
         dealt += source.sample(texts, len(texts))

@@ -114,11 +114,8 @@ class OtherConfig:
 
     method: str = "other"
 
-    def to_dict(self):
-        return dataclasses.asdict(self)
 
-
-def test_an_edit_of_another_method(model, tokenizer, result, tmp_path):
+def test_an_edit_of_another_method(model, tokenizer, result):
     """All parameters of the model, vectors and embedding among them, no steered block and no direction."""
     generator = torch.Generator().manual_seed(0)
     edit = {
@@ -129,9 +126,8 @@ def test_an_edit_of_another_method(model, tokenizer, result, tmp_path):
     before = weights_of(model)
     card = gauntlet(model, tokenizer, other, QUESTIONS, suffix=" old fish", layer=2, **MATERIAL)
     assert same_weights(model, before)
-    assert set(card.left_out) == {"rephrased"} and card.config == {"method": "other"}
+    assert set(card.left_out) == {"rephrased"}
     assert card.recoveries["ablate a direction"].details["layer"] == 2
-    assert RobustnessCard.load(card.save(tmp_path / "card.json")) == card
     without = gauntlet(model, tokenizer, other, QUESTIONS, only=["ablate a direction"], **MATERIAL)
     assert without.left_out["ablate a direction"] == "the edit steers no block, and no layer was given"
     with pytest.raises(RmuLabError, match="steers no block; give the layer"):
