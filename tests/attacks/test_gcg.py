@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
 from rmu_lab import RmuLabError
+from rmu_lab.activations import edited_output
 from rmu_lab.attacks.gcg import GCGConfig, GCGResult, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates, top_swaps
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
@@ -285,6 +287,39 @@ def test_swap_gains_are_those_of_plain_forward_passes(tokenizer):
     assert min(best.predicted) > sum(gains.predicted) / 10
     with pytest.raises(RmuLabError, match="among"):
         swap_gains(model, tokenizer, PROMPT, TARGET, config, among="some")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_exact_collapse_leaves_no_gradient_and_near_collapse_the_same_order_of_swaps(cached, tokenizer):
+    """Where h^(l) is one vector at every token, no swap does anything (Eq 20-22 of Dang et al. 2024). Near it gradient and
+    gains shrink together, so that swaps keep their order: a small gradient is not an empty one."""
+    model, layout = tiny_model("llama").double(), layout_of(tokenizer)
+    u = torch.nn.functional.normalize(torch.rand(32, dtype=torch.float64), dim=0)
+    suffix, candidates = torch.tensor(layout.suffix), random_suffixes(30, len(layout.suffix), seed=5)
+
+    def at(left):
+        with edited_output(model, 2, lambda hidden: left * hidden + (1 - left) * 5 * u):
+            loss_of = SuffixLoss(model, layout, prefix_cache=cached, batch_size=30)
+            loss, gradient, norm = loss_of.gradient(suffix)
+            return norm, gradient.flatten(), loss - loss_of(candidates)[0]
+
+    norm, gradient, gains = at(0.0)
+    assert norm == 0 and not gradient.any() and gains.abs().max() < 1e-6
+    (norm, gradient, gains), (less, smaller, lower) = at(1e-2), at(1e-3)
+    assert norm == pytest.approx(10 * less, rel=0.1)
+    assert torch.cosine_similarity(gradient, smaller, dim=0) > 0.99
+    assert spearmanr(gains, lower).statistic > 0.95
+
+
+def test_an_edit_in_the_model_changes_neither_cache_nor_candidate_losses(model, tokenizer, result):
+    layout = layout_of(tokenizer)
+    candidates = random_suffixes(6, len(layout.suffix), seed=4)
+    with torch.no_grad():
+        base = torch.stack([plain_loss(model, layout, row.tolist()) for row in candidates])
+    with result.applied(model), torch.no_grad():
+        expected = torch.stack([plain_loss(model, layout, row.tolist()) for row in candidates])
+        losses, _ = SuffixLoss(model, layout, prefix_cache=True, batch_size=4)(candidates)
+    assert (losses - expected).abs().max() < 1e-5 and (expected - base).abs().max() > 1e-3
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
