@@ -1,0 +1,227 @@
+"""Where a claim's numbers come from: stored results, each with the way to make it anew and to see whether it is stale."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import RmuLabError
+from ...files import data_folder, file_digest, write_json
+from ...provenance import provenance, versions
+from .verdicts import Number, Numbers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ...unlearning.config import UnlearnConfig
+    from ...unlearning.rows import SweepRow
+
+MODEL = "smollm2-135m"
+
+
+def results_folder() -> Path:
+    """Where the stored results lie."""
+    return data_folder() / "results"
+
+
+class Source(Protocol):
+    """Named numbers, stored and fresh."""
+
+    @property
+    def file(self) -> str:
+        """The stored result, below `data/results`."""
+
+    def stored(self) -> Numbers:
+        """From the stored result.
+
+        Raises
+        ------
+        RmuLabError
+            if there is none; the message says what makes it.
+        """
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """Measured anew; what is measured is kept in the folder `out`.
+
+        Raises
+        ------
+        RmuLabError
+            if that takes a benchmark of its own (the message names the line) or a folder is needed.
+        """
+
+    def stale(self) -> list[str]:
+        """Why the stored result is not what today's code and data would give; empty if nothing is known."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One function of `measure` at fixed settings; its result is stored whole."""
+
+    name: str
+    measure: Callable[..., Numbers]
+    settings: Mapping[str, Any]
+    data: tuple[str, ...] = ("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl")
+    """Files below `data/` that decide the numbers."""
+
+    @property
+    def file(self) -> str:
+        """See `Source`."""
+        return f"claims/{self.name}.json"
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return {name: Number.from_dict(plain) for name, plain in self._record()["numbers"].items()}
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`."""
+        from ...models import load_model
+
+        return self.on(*load_model(MODEL, device="cpu"), out=out)
+
+    def on(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, out: Path | None = None) -> Numbers:
+        """Measured anew on a model that is loaded already."""
+        start = time.perf_counter()
+        numbers = self.measure(model, tokenizer, **self.settings)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            record = {
+                "measurement": self.name,
+                "model": model.name_or_path,
+                "settings": dict(self.settings),
+                "data": {name: file_digest(data_folder() / name) for name in self.data},
+                "numbers": {name: asdict(number) for name, number in numbers.items()},
+                "seconds": time.perf_counter() - start,
+                "provenance": provenance(),
+            }
+            write_json(out / f"{self.name}.json", record)
+        return numbers
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        record = self._record()
+        found = []
+        if record["settings"] != json.loads(json.dumps(dict(self.settings))):
+            found.append("its settings are not those of the code")
+        for name in self.data:
+            if record["data"].get(name) != file_digest(data_folder() / name):
+                found.append(f"data/{name} has changed since")
+        return found + old_versions(record["provenance"])
+
+    def _record(self) -> dict[str, Any]:
+        return read_result(self.file, "rmu-lab claims --run ID --out data/results/claims")
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """Rows of a sweep, by a benchmark; made anew, only those that the numbers take are trained."""
+
+    file: str
+    numbers: Callable[[list[SweepRow]], Numbers]
+    needed: Callable[[UnlearnConfig], bool] = field(default=lambda config: True)
+    split: str = "test"
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return self.numbers(self._rows())
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`; stopped, it goes on where it was."""
+        from ...corpora import load_corpus
+        from ...models import load_model
+        from ...unlearning.sweep import sweep
+
+        rows = self._rows()
+        configs = [row.config for row in rows if row.config and self.needed(row.config)]
+        if out is None:
+            seconds = sum(sum(row.seconds.values()) for row in rows if row.config and self.needed(row.config))
+            raise RmuLabError(
+                f"This repeats {len(configs)} trainings of data/results/{self.file}, which took {seconds / 60:.0f} minutes; "
+                "give --out FOLDER for its rows, and the same again to go on after a stop."
+            )
+        texts = load_corpus("forget_bio"), load_corpus("retain_general")
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / Path(self.file).name
+        return self.numbers(sweep(*load_model(MODEL, device="cpu"), *texts, configs, self._questions(rows), out=path))
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        from ...corpora import load_corpus
+        from ...unlearning.unlearn import corpus_digests, topic_texts
+        from ...unlearning.worker import question_digests
+
+        rows = self._rows()
+        today = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
+        today |= question_digests(self._questions(rows))
+        changed = {name for row in rows for name, digest in today.items() if row.digests.get(name) != digest}
+        old = {problem for row in rows for problem in old_versions(row.provenance)}
+        return [*(f"the {name} texts have changed since" for name in sorted(changed)), *sorted(old)]
+
+    def _rows(self) -> list[SweepRow]:
+        from ...unlearning.rows import load_sweep
+
+        return load_sweep(results_folder() / self.file)
+
+    def _questions(self, rows: list[SweepRow]) -> dict[str, list[dict]]:
+        from ...questions import load_questions
+
+        return {
+            name: list(load_questions(name, split=self.split).shuffle(seed=0).select(range(len(score.correct))))
+            for name, score in rows[0].scores.items()
+        }
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A JSON file that a benchmark wrote; the command in its provenance makes it anew."""
+
+    file: str
+    numbers: Callable[[dict[str, Any]], Numbers]
+    again: Measurement | None = None
+    """A small live version that gives numbers of the same names."""
+    line: str = ""
+    """What makes the file, where it does not say so itself."""
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return self.numbers(read_result(self.file, self.line))
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`."""
+        if self.again is not None:
+            return self.again.fresh(out)
+        command = read_result(self.file, self.line)["provenance"]["command"]
+        raise RmuLabError(f"This claim rests on a long run. Repeat it with `{command}` in a checkout of the repository.")
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        return old_versions(read_result(self.file, self.line)["provenance"])
+
+
+def read_result(file: str, line: str) -> dict[str, Any]:
+    """A stored result below `data/results`.
+
+    Raises
+    ------
+    RmuLabError
+        if there is none, or it is not a JSON object.
+    """
+    path = results_folder() / file
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError
+    except FileNotFoundError:
+        raise RmuLabError(f"There is no {path}; make it with `{line}`.") from None
+    except (OSError, ValueError):
+        raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.") from None
+    return record
+
+
+def old_versions(stored: Mapping[str, Any]) -> list[str]:
+    """That a result was made by another major or minor version of this package, if it was."""
+    then, now = (found["rmu-lab"].split(".")[:2] for found in (stored["versions"], versions()))
+    return [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]

@@ -1,0 +1,164 @@
+"""Numbers from the stored sweeps of the course: for each, which rows it takes and what is computed from them.
+
+Rows are compared on the same questions, or over seeds or layers; `over` of each number says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from .verdicts import Numbers, mean_of
+
+if TYPE_CHECKING:
+    from ...unlearning.config import UnlearnConfig
+    from ...unlearning.rows import SweepRow
+
+Rows = list["SweepRow"]
+"""Of one file; the base model's comes first."""
+
+CHEAP, DEAR = 228.0, 1140.0  # the smallest and the largest c of the stored front, 2 and 10 times ||h|| at block 7
+STEPS = (10, 40, 80)
+FIRST, LAST = range(2, 11), range(21, 30)  # blocks
+NEVER_ABOVE = range(17, 26)  # blocks where RMU has failed already and ||h|| is still below c = 570
+SINKS = (3, 12)  # layers whose windows hold a block that makes the attention sink: neither method's search succeeds there
+
+
+def _of(rows: Sequence[SweepRow], **wanted: Any) -> list[SweepRow]:
+    """The rows of trainings with these settings."""
+    found = [row for row in rows if row.config and wanted.items() <= row.config.to_dict().items()]
+    return sorted(found, key=lambda row: (row.config.layer, row.config.seed))
+
+
+def _lost(rows: Iterable[SweepRow], base: SweepRow, topic: str) -> list[float]:
+    """Points of accuracy lost, one for each row."""
+    return [100 * (base.scores[topic].accuracy - row.scores[topic].accuracy) for row in rows]
+
+
+# -- F3 ---------------------------------------------------------------------------------------------------------------
+
+
+def speed_settings(config: UnlearnConfig) -> bool:
+    """Of training/front.jsonl."""
+    return config.alpha == 300 and config.coefficient in (CHEAP, DEAR) and config.steps in STEPS
+
+
+def speed(rows: Rows) -> Numbers:
+    """What the larger c changes after 10, 40 and 80 steps, question by question, averaged over directions."""
+    numbers: Numbers = {}
+    for topic, name in (("bio", "forget"), ("general", "general")):
+        for steps in STEPS:
+            right = [
+                [row.scores[topic].correct for row in _of(rows, coefficient=c, alpha=300.0, steps=steps)]
+                for c in (CHEAP, DEAR)
+            ]
+            cheap, dear = ([fmean(of_one) for of_one in zip(*group, strict=True)] for group in right)
+            change = [100 * (new - old) for old, new in zip(cheap, dear, strict=True)]
+            numbers[f"{name} accuracy after {steps} steps, c = 1140 less c = 228 (points)"] = mean_of(change, "questions")
+    return numbers
+
+
+# -- F5 and its argument ----------------------------------------------------------------------------------------------
+
+
+def depth(rows: Rows) -> Numbers:
+    """Points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
+    base, lost = rows[0], {}
+    for method in ("rmu", "adaptive_rmu"):
+        of_one = _of(rows, method=method)
+        lost[method] = dict(zip((row.config.layer for row in of_one), _lost(of_one, base, "bio"), strict=True))
+    rmu, adaptive = lost["rmu"], lost["adaptive_rmu"]
+    norms = {row.config.layer: row.first["forget_norm"] for row in _of(rows, method="rmu")}
+    return {
+        "RMU, blocks 2 to 10: points lost on bio": mean_of((rmu[layer] for layer in FIRST), "layers"),
+        "RMU, blocks 21 to 29: points lost on bio": mean_of((rmu[layer] for layer in LAST), "layers"),
+        "Adaptive RMU, blocks 21 to 29: points lost on bio": mean_of((adaptive[layer] for layer in LAST), "layers"),
+        "Adaptive RMU less RMU, all blocks: points lost on bio": mean_of(
+            (adaptive[layer] - rmu[layer] for layer in rmu), "layers"
+        ),
+        "RMU, blocks 17 to 25: points lost on bio": mean_of((rmu[layer] for layer in NEVER_ABOVE), "layers"),
+        "c / ‖h‖, blocks 17 to 25": mean_of((570 / norms[layer] for layer in NEVER_ABOVE), "layers"),
+    }
+
+
+def one_for_all(rows: Rows) -> Numbers:
+    """Both methods with their best single setting and their best for each layer, as chosen on dev, on test questions."""
+    base = rows[0]
+    lost: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for method, key in (("rmu", "coefficient"), ("adaptive_rmu", "beta")):
+        settings: dict[tuple[float, float], dict[int, list[SweepRow]]] = {}
+        for row in _of(rows, method=method):
+            setting = settings.setdefault((getattr(row.config, key), row.config.alpha), {})
+            setting.setdefault(row.config.layer, []).append(row)
+        layers = sorted({row.config.layer for row in _of(rows, method=method)})
+        (shared,) = [by_layer for by_layer in settings.values() if len(by_layer) == len(layers)]
+        own = {  # where a layer's own setting is not the shared one, it is the other that was scored there
+            layer: next((by[layer] for by in settings.values() if layer in by and by is not shared), shared[layer])
+            for layer in layers
+        }
+        for name, by_layer in (("one", shared), ("own", own)):
+            lost[method, name] = {layer: _lost(of_one, base, "bio") for layer, of_one in by_layer.items()}
+    one, own = ({layer: fmean(lost["adaptive_rmu", kind][layer]) for layer in layers} for kind in ("one", "own"))
+    calm = [layer for layer in layers if layer not in SINKS]
+    gap = [
+        a - r for layer in calm for a, r in zip(lost["adaptive_rmu", "own"][layer], lost["rmu", "own"][layer], strict=True)
+    ]
+    seeds = range(len(lost["rmu", "one"][layers[0]]))
+
+    def worst(method: str) -> list[float]:
+        """For each seed the least that the one setting loses at any layer."""
+        return [min(lost[method, "one"][layer][seed] for layer in layers) for seed in seeds]
+
+    return {
+        "one beta: points lost on bio at its worst layer": mean_of(worst("adaptive_rmu"), "directions"),
+        "one beta less one c: points lost on bio at the worst layer": mean_of(
+            (a - r for a, r in zip(worst("adaptive_rmu"), worst("rmu"), strict=True)), "directions"
+        ),
+        "a beta for each layer less one beta: points lost on bio": mean_of((own[at] - one[at] for at in calm), "layers"),
+        "a setting for each layer, Adaptive RMU less RMU: points lost on bio": mean_of(gap, "layers and directions"),
+        "a setting for each layer, RMU at 17, 22 and 27: points lost on bio": mean_of(
+            (value for layer in (17, 22, 27) for value in lost["rmu", "own"][layer]), "layers and directions"
+        ),
+    }
+
+
+def below_the_norm_settings(config: UnlearnConfig) -> bool:
+    """Of layers/factors.jsonl: block 27, c = 570 (0.9 times the norm there), the usual matrices, long and loose."""
+    return config.coefficient == 570 and config.alpha == 30 and config.parameters is None
+
+
+def below_the_norm(rows: Rows) -> Numbers:
+    """Does RMU forget with c below ||h||?"""
+    found = _of(rows, coefficient=570.0, alpha=30.0, parameters=None)
+    lost = _lost(found, rows[0], "bio")
+    return {
+        "block 27, alpha 30: points lost on bio": mean_of(lost, "directions and numbers of steps"),
+        "block 27, alpha 30: c / ‖h‖": mean_of(
+            (570 / row.first["forget_norm"] for row in found), "directions and numbers of steps"
+        ),
+    }
+
+
+# -- the coefficient --------------------------------------------------------------------------------------------------
+
+
+def _at(stored: dict[str, Any], c: float) -> list[dict[str, Any]]:
+    """The rows of coefficient.json with this c after 40 steps, one for each direction."""
+    return [row for row in stored["rows"] if row["steps"] == 40 and row["coefficient"] == c]
+
+
+def alignment(stored: dict[str, Any]) -> Numbers:
+    """Median cos(u, h) on forget texts by c, from coefficient.json."""
+    middle = stored["quantiles"].index(0.5)
+    return {
+        f"median cos(u, h), c = {c:g}": mean_of((row["forget cosine"][middle] for row in _at(stored, c)), "directions")
+        for c in (114.0, 570.0, 1140.0)
+    }
+
+
+def shortest(stored: dict[str, Any]) -> Numbers:
+    """What the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
+    base = stored["base"]["bio"]["accuracy"]
+    lost = (100 * (base - row["bio"]["accuracy"]) for row in _at(stored, 28.5))
+    return {"c = 28.5: points lost on bio": mean_of(lost, "directions")}
