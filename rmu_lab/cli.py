@@ -319,12 +319,12 @@ def claims(
 
 
 def _run_claim(claim: Any, out: Path | None) -> None:
-    fresh = claim.fresh(out)
     try:
         stored, verdict = claim.numbers(), claim.verdict()
     except RmuLabError as missing:  # the first time there is nothing to compare with
         console.print(f"[yellow]{escape(str(missing))}[/]", soft_wrap=True)
         stored, verdict = {}, "none"
+    fresh = claim.fresh(out)
     table = Table("number", "stored [95% interval]", "now", title=escape(f"{claim.id}: {claim.statement}"))
     for name, number in fresh.items():
         table.add_row(escape(name), str(stored.get(name, "none")), str(number))

@@ -5,7 +5,7 @@
 `data/results`; ``claim.fresh()`` measures them anew. Taught in notebook 10; ``rmu-lab claims`` prints the table.
 """
 
-from .paper import CLAIMS, Claim, claim_of
+from .paper import CLAIMS, Claim, above, below, claim_of
 from .table import as_json, markdown, rewrite, rows
 from .verdicts import (
     ARGUMENT_FAILS,
@@ -30,7 +30,9 @@ __all__ = [
     "Condition",
     "Number",
     "Rule",
+    "above",
     "as_json",
+    "below",
     "claim_of",
     "markdown",
     "mean_of",

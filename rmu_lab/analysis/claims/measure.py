@@ -292,34 +292,6 @@ def optimum(
     }
 
 
-def norm_growth(
-    model: Model, tokenizer: Tokenizer, *, early: int, between: int, late: int, coefficient: float,
-    smaller: dict[str, float], directions: int,
-) -> Numbers:  # fmt: skip
-    """Figure 4: how many times longer forget representations are in the last four steps of training than at its start."""
-    settings = {
-        f"block {early}": {"layer": early},
-        f"block {between}": {"layer": between},
-        f"block {late}": {"layer": late},
-        f"block {late}, c = {smaller['coefficient']:g}": {"layer": late, **smaller},
-    }
-    configs = {
-        (name, seed): UnlearnConfig(**{"method": "rmu", "coefficient": coefficient, "seed": seed} | changes)
-        for name, changes in settings.items()
-        for seed in range(directions)
-    }
-    growth: dict[str, list[float]] = {name: [] for name in settings}
-    above: list[float] = []
-    for (name, _), result in zip(configs, trained(model, tokenizer, list(configs.values())), strict=True):
-        lengths = [entry["forget_norm"] for entry in result.history]
-        growth[name].append(fmean(lengths[-4:]) / lengths[0])
-        if name == f"block {between}":
-            above.append(coefficient / max(lengths))
-    return {f"growth of ‖h‖, {name}": mean_of(values, DIRECTIONS) for name, values in growth.items()} | {
-        f"c / ‖h‖ at block {between}": mean_of(above, DIRECTIONS)
-    }
-
-
 def cost(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
     """Seconds of a training of Adaptive RMU over those of the one of RMU before it, on activations that are kept."""
     configs = [

@@ -54,15 +54,11 @@ OPTIMUM = Measurement(
     | {"step": 0.01},
     data=("corpora/forget_bio.jsonl",),
 )
-NORM_GROWTH = Measurement(
-    "norm_growth",
-    measure.norm_growth,
-    {"early": LAYER, "between": 20, "late": 28, "coefficient": C, "smaller": {"coefficient": 200.0, "alpha": 37.0}}
-    | {"directions": 3},
-)
+_COEFFICIENT_LINE = "python -m benchmarks.coefficient --json data/results/coefficient.json"
 ALIGNED = Benchmark(
     "coefficient.json",
     stored.alignment,
+    _COEFFICIENT_LINE,
     again=Measurement(
         "aligned",
         measure.aligned,
@@ -72,6 +68,7 @@ ALIGNED = Benchmark(
 SHORTEST = Benchmark(
     "coefficient.json",
     stored.shortest,
+    _COEFFICIENT_LINE,
     again=Measurement(
         "shortest",
         measure.forgotten,
@@ -81,7 +78,8 @@ SHORTEST = Benchmark(
 )
 FRONT = StoredSweep("training/front.jsonl", stored.speed, stored.speed_settings)
 DEPTH = StoredSweep("sweep_layers.jsonl", stored.depth)
-COST = Measurement("cost", measure.cost, {"layer": LAYER, "steps": 20, "pairs": 12})
+GROWTH = StoredSweep("sweep_layers.jsonl", stored.growth, lambda config: config.method == "rmu")
+COST = Measurement("cost", measure.cost, {"layer": LAYER, "steps": 8, "pairs": 10})
 CHOSEN = StoredSweep("layers/chosen.jsonl", stored.one_for_all)
 FACTORS = StoredSweep("layers/factors.jsonl", stored.below_the_norm, stored.below_the_norm_settings)
 
@@ -226,18 +224,29 @@ _ROWS = [
     Claim(
         id="f2-lower",
         part="F2 a–d",
-        statement="The unlearned model's MaxLogit on forget questions is lower and its distribution narrower.",
+        statement="The unlearned model's MaxLogit on forget questions is lower, ...",
         reported="plots, 3,260 WMDP prompts",
         protocol="32 forget test questions, greedy, 30 new tokens, before and after RMU with c = 570, six directions.",
         sources=(CONFIDENCE,),
-        rule=Rule((below("MaxLogit, unlearned less base", 0), below("s.d. of MaxLogit, unlearned / base", 1))),
+        rule=Rule((below("MaxLogit, unlearned less base", 0),)),
+        shown=f"{THEORY}#1-·-Seeing-confidence-fall",
+        shows="seeing confidence fall",
+    ),
+    Claim(
+        id="f2-narrower",
+        part="F2 a–d",
+        statement="... its distribution narrower, ...",
+        reported="plots",
+        protocol="Standard deviation of the same MaxLogit values.",
+        sources=(CONFIDENCE,),
+        rule=Rule((below("s.d. of MaxLogit, unlearned / base", 1),)),
         shown=f"{THEORY}#1-·-Seeing-confidence-fall",
         shows="seeing confidence fall",
     ),
     Claim(
         id="f2-normal",
         part="F2 a–d",
-        statement="... and close to normal.",
+        statement="... and close to a normal one.",
         reported="plots",
         protocol="Excess kurtosis of the same MaxLogit values; 0 for a normal distribution.",
         sources=(CONFIDENCE,),
@@ -362,19 +371,20 @@ _ROWS = [
         statement="With one c for all layers, ‖h‖ on forget text grows towards c at early layers and stays where it is at "
         "late ones, because it lies above c there.",
         reported="plots, c = 6.5",
-        protocol="RMU with c = 570 after blocks 7, 20 and 28, three directions: ‖h‖ in the last four steps over the "
-        "first. Argument: block 20, where c is longer than ‖h‖; and block 28 with c = 200, α = 37.",
-        sources=(NORM_GROWTH,),
+        protocol="RMU with c = 570 at every layer, one direction: ‖h‖ in the last step over the first. Argument: blocks 18 "
+        "to 22, where c is longer than ‖h‖; and block 27, where it is shorter, with α = 30.",
+        sources=(GROWTH, FACTORS),
         rule=Rule(
             (
-                above("growth of ‖h‖, block 7", 1.5),
-                above("growth of ‖h‖, block 28", 0.8),
-                below("growth of ‖h‖, block 28", 1.2),
+                above("growth of ‖h‖, blocks 5 to 9", 1.5),
+                above("growth of ‖h‖, blocks 27 to 29", 0.8),
+                below("growth of ‖h‖, blocks 27 to 29", 1.2),
             ),
             against=(
-                below("growth of ‖h‖, block 20", 1.2),
-                above("c / ‖h‖ at block 20", 1.5),
-                below("growth of ‖h‖, block 28, c = 200", 0.9),
+                above("c / ‖h‖, blocks 18 to 22", 1.5),
+                below("growth of ‖h‖, blocks 18 to 22", 1.2),
+                below("block 27, alpha 30: c / ‖h‖", 1),
+                below("block 27, alpha 30: growth of ‖h‖", 0.95),
             ),
         ),
         shown=f"{ADAPTIVE}#What-we-see:-F4",
@@ -423,7 +433,7 @@ _ROWS = [
         part="Alg 1",
         statement="A training of Adaptive RMU costs no more than one of RMU.",
         reported="argued",
-        protocol="Seconds of 20 steps at layer 7, 12 pairs of trainings one after the other; median.",
+        protocol="Seconds of 8 steps at layer 7, 10 pairs of trainings one after the other; median.",
         sources=(COST,),
         rule=Rule((below("training time, Adaptive RMU / RMU", 1.1),)),
         shown=f"{ADAPTIVE}#What-we-see:-F5-on-equal-terms,-and-Algorithm-1",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import RmuLabError
-from ...files import data_folder, file_digest, write_json
+from ...files import data_folder, file_digest, read_json_lines, write_json
 from ...provenance import provenance, versions
 from .verdicts import Number, Numbers
 
@@ -112,7 +112,8 @@ class Measurement:
         return found + old_versions(record["provenance"])
 
     def _record(self) -> dict[str, Any]:
-        return read_result(self.file, "rmu-lab claims --run ID --out data/results/claims")
+        (record,) = read_result(self.file, "rmu-lab claims --run ID --out data/results/claims")
+        return record
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class StoredSweep:
     numbers: Callable[[list[SweepRow]], Numbers]
     needed: Callable[[UnlearnConfig], bool] = field(default=lambda config: True)
     split: str = "test"
+    line: str = ""
+    """What makes the file, where `sweep` alone cannot."""
 
     def stored(self) -> Numbers:
         """See `Source`."""
@@ -134,6 +137,8 @@ class StoredSweep:
         from ...models import load_model
         from ...unlearning.sweep import sweep
 
+        if self.line:
+            raise long_run(self.line)
         rows = self._rows()
         configs = [row.config for row in rows if row.config and self.needed(row.config)]
         if out is None:
@@ -176,14 +181,15 @@ class StoredSweep:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A JSON file that a benchmark wrote; the command in its provenance makes it anew."""
+    """What a benchmark wrote, a JSON object or one on each line; the line in its provenance makes it anew."""
 
     file: str
-    numbers: Callable[[dict[str, Any]], Numbers]
+    numbers: Callable[[list[dict[str, Any]]], Numbers]
+    """Of the objects in the file."""
+    line: str
+    """What makes the file."""
     again: Measurement | None = None
     """A small live version that gives numbers of the same names."""
-    line: str = ""
-    """What makes the file, where it does not say so itself."""
 
     def stored(self) -> Numbers:
         """See `Source`."""
@@ -193,32 +199,38 @@ class Benchmark:
         """See `Source`."""
         if self.again is not None:
             return self.again.fresh(out)
-        command = read_result(self.file, self.line)["provenance"]["command"]
-        raise RmuLabError(f"This claim rests on a long run. Repeat it with `{command}` in a checkout of the repository.")
+        raise long_run(self.line)
 
     def stale(self) -> list[str]:
         """See `Source`."""
-        return old_versions(read_result(self.file, self.line)["provenance"])
+        return sorted({old for row in read_result(self.file, self.line) for old in old_versions(row["provenance"])})
 
 
-def read_result(file: str, line: str) -> dict[str, Any]:
-    """A stored result below `data/results`.
+def read_result(file: str, line: str) -> list[dict[str, Any]]:
+    """The objects of a stored result below `data/results`: one of a .json file, those of all lines of a .jsonl file.
 
     Raises
     ------
     RmuLabError
-        if there is none, or it is not a JSON object.
+        if there is no such file, or it does not hold objects; the message says what makes it.
     """
     path = results_folder() / file
+    if not path.is_file():
+        raise RmuLabError(f"There is no data/results/{file}; make it with `{line}`.")
+    if path.suffix == ".jsonl":
+        return [row for _, row in read_json_lines(path)]
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError
-    except FileNotFoundError:
-        raise RmuLabError(f"There is no {path}; make it with `{line}`.") from None
     except (OSError, ValueError):
-        raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.") from None
-    return record
+        record = None
+    if not isinstance(record, dict):
+        raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.")
+    return [record]
+
+
+def long_run(line: str) -> RmuLabError:
+    """That only a benchmark makes a result anew."""
+    return RmuLabError(f"This claim rests on a long run; in a checkout of the repository, repeat it with `{line}`.")
 
 
 def old_versions(stored: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .verdicts import Numbers, mean_of
+from .verdicts import Number, Numbers, mean_of, share_of
 
 if TYPE_CHECKING:
     from ...unlearning.config import UnlearnConfig
@@ -49,14 +49,18 @@ def speed(rows: Rows) -> Numbers:
     numbers: Numbers = {}
     for topic, name in (("bio", "forget"), ("general", "general")):
         for steps in STEPS:
-            right = [
-                [row.scores[topic].correct for row in _of(rows, coefficient=c, alpha=300.0, steps=steps)]
-                for c in (CHEAP, DEAR)
-            ]
-            cheap, dear = ([fmean(of_one) for of_one in zip(*group, strict=True)] for group in right)
-            change = [100 * (new - old) for old, new in zip(cheap, dear, strict=True)]
-            numbers[f"{name} accuracy after {steps} steps, c = 1140 less c = 228 (points)"] = mean_of(change, "questions")
+            cheap, dear = (_of(rows, coefficient=c, alpha=300.0, steps=steps) for c in (CHEAP, DEAR))
+            numbers[f"{name} accuracy after {steps} steps, c = 1140 less c = 228 (points)"] = _change(cheap, dear, topic)
     return numbers
+
+
+def _change(before: Sequence[SweepRow], after: Sequence[SweepRow], topic: str) -> Number:
+    """Change of accuracy in points on the same questions, each averaged over the rows of a group."""
+    old, new = (
+        [fmean(marks) for marks in zip(*(row.scores[topic].correct for row in group), strict=True)]
+        for group in (before, after)
+    )
+    return mean_of((100 * (b - a) for a, b in zip(old, new, strict=True)), "questions")
 
 
 # -- F5 and its argument ----------------------------------------------------------------------------------------------
@@ -79,6 +83,21 @@ def depth(rows: Rows) -> Numbers:
         ),
         "RMU, blocks 17 to 25: points lost on bio": mean_of((rmu[layer] for layer in NEVER_ABOVE), "layers"),
         "c / ‖h‖, blocks 17 to 25": mean_of((570 / norms[layer] for layer in NEVER_ABOVE), "layers"),
+    }
+
+
+def growth(rows: Rows) -> Numbers:
+    """How many times longer forget representations are in the last step of RMU's training than in its first, by layer."""
+    of_one = {row.config.layer: row for row in _of(rows, method="rmu")}
+
+    def over(layers: Iterable[int]) -> Number:
+        return mean_of((of_one[at].last["forget_norm"] / of_one[at].first["forget_norm"] for at in layers), "layers")
+
+    return {
+        "growth of ‖h‖, blocks 5 to 9": over(range(5, 10)),
+        "growth of ‖h‖, blocks 27 to 29": over(range(27, 30)),
+        "growth of ‖h‖, blocks 18 to 22": over(range(18, 23)),
+        "c / ‖h‖, blocks 18 to 22": mean_of((570 / of_one[at].first["forget_norm"] for at in range(18, 23)), "layers"),
     }
 
 
@@ -134,6 +153,9 @@ def below_the_norm(rows: Rows) -> Numbers:
     lost = _lost(found, rows[0], "bio")
     return {
         "block 27, alpha 30: points lost on bio": mean_of(lost, "directions and numbers of steps"),
+        "block 27, alpha 30: growth of ‖h‖": mean_of(
+            (row.last["forget_norm"] / row.first["forget_norm"] for row in found), "directions and numbers of steps"
+        ),
         "block 27, alpha 30: c / ‖h‖": mean_of(
             (570 / row.first["forget_norm"] for row in found), "directions and numbers of steps"
         ),
@@ -148,8 +170,9 @@ def _at(stored: dict[str, Any], c: float) -> list[dict[str, Any]]:
     return [row for row in stored["rows"] if row["steps"] == 40 and row["coefficient"] == c]
 
 
-def alignment(stored: dict[str, Any]) -> Numbers:
+def alignment(records: list[dict[str, Any]]) -> Numbers:
     """Median cos(u, h) on forget texts by c, from coefficient.json."""
+    (stored,) = records
     middle = stored["quantiles"].index(0.5)
     return {
         f"median cos(u, h), c = {c:g}": mean_of((row["forget cosine"][middle] for row in _at(stored, c)), "directions")
@@ -157,8 +180,64 @@ def alignment(stored: dict[str, Any]) -> Numbers:
     }
 
 
-def shortest(stored: dict[str, Any]) -> Numbers:
+def shortest(records: list[dict[str, Any]]) -> Numbers:
     """What the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
+    (stored,) = records
     base = stored["base"]["bio"]["accuracy"]
     lost = (100 * (base - row["bio"]["accuracy"]) for row in _at(stored, 28.5))
     return {"c = 28.5: points lost on bio": mean_of(lost, "directions")}
+
+
+# -- T1 ---------------------------------------------------------------------------------------------------------------
+
+RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
+
+
+def methods(rows: Rows) -> Numbers:
+    """RMU and Adaptive RMU against the method of Table 1 that forgets most, each at the setting chosen for it on dev."""
+    by_method = {name: _of(rows, method=name) for name in ("rmu", "adaptive_rmu", *RIVALS)}
+    best = min(RIVALS, key=lambda name: fmean(row.scores["bio"].accuracy for row in by_method[name]))
+    pairs = {
+        "RMU less the best of LLMU, SCRUB, SSD": (best, "rmu"),
+        "Adaptive RMU less the best of LLMU, SCRUB, SSD": (best, "adaptive_rmu"),
+        "Adaptive RMU less RMU": ("rmu", "adaptive_rmu"),
+    }
+    return {
+        f"{name}: {kind} accuracy (points)": _change(by_method[old], by_method[new], topic)
+        for name, (old, new) in pairs.items()
+        for topic, kind in (("bio", "forget"), ("general", "general"))
+    }
+
+
+# -- Eq 20-22 ---------------------------------------------------------------------------------------------------------
+
+
+def suffixes(rows: list[dict[str, Any]]) -> Numbers:
+    """GCG against base and RMU: the same prompts, targets and seeds."""
+    by_model = {
+        model: {
+            (row["prompt"], row["seed"]): row
+            for row in rows
+            if (row["part"], row["model"], row["search"], row["num_steps"]) == ("fact", model, "gradient", 20)
+        }
+        for model in ("base", "RMU")
+    }
+    base, rmu = by_model.values()
+    pairs = [(base[key], rmu[key]) for key in base]
+    over = "attacks"
+    numbers = {
+        f"{model}: attacks after which the fact is said": share_of([row["said"] for row in of_one.values()], over)
+        for model, of_one in by_model.items()
+    }
+    return numbers | {
+        "token gradient at the first step, RMU / base": mean_of(
+            (new["gradient_norm"][0] / old["gradient_norm"][0] for old, new in pairs), over
+        ),
+        "RMU: rank correlation of predicted and true gains": mean_of(
+            (fmean(new["rank_correlation"]) for _, new in pairs), over
+        ),
+        "loss that the search takes off, RMU less base (nats)": mean_of(
+            ((new["initial_loss"] - new["best_loss"]) - (old["initial_loss"] - old["best_loss"]) for old, new in pairs),
+            over,
+        ),
+    }

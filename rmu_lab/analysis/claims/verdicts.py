@@ -12,7 +12,7 @@ from scipy.stats import binom
 from scipy.stats import t as student
 
 from ...errors import RmuLabError
-from ...evaluate import Z95
+from ...evaluate import Z95, wilson_interval
 
 REPRODUCED = "reproduced"
 SCALE_DEPENDENT = "scale-dependent"
@@ -33,6 +33,8 @@ class Number:
     """What was repeated `n` times: directions, texts, layers, questions ..."""
 
     def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.value:.4g} each time"
         digits = _decimals(self.high - self.low)
         value, low, high = (f"{part:.{digits}f}" for part in (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]"
@@ -48,7 +50,7 @@ Numbers = dict[str, Number]
 
 def _decimals(width: float) -> int:
     """As many decimals as show two digits of an interval's width, at most four."""
-    return 4 if width <= 0 else min(4, max(0, 1 - math.floor(math.log10(width))))
+    return min(4, max(0, 1 - math.floor(math.log10(width))))
 
 
 def mean_of(values: Iterable[float], over: str) -> Number:
@@ -74,6 +76,11 @@ def median_of(values: Iterable[float], over: str) -> Number:
     if outside < 1:
         raise RmuLabError(f"There are {len(values)} values over {over}; the interval of a median takes at least six.")
     return Number(median(values), values[outside - 1], values[-outside], len(values), over)
+
+
+def share_of(hits: Sequence[bool], over: str) -> Number:
+    """A share with Wilson's 95% interval."""
+    return Number(fmean(hits), *wilson_interval(sum(hits), len(hits)), len(hits), over)
 
 
 def correlation_of(pairs: Sequence[tuple[float, float]], over: str) -> Number:
