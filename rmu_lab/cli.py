@@ -301,7 +301,7 @@ def claims(
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
     with _clear_errors():
         from .analysis.claims import as_json, claim_of, rewrite
-        from .analysis.claims.table import HEAD, rows
+        from .analysis.claims.table import HEAD, place, rows
         from .files import write_json
 
         if run is not None:
@@ -313,7 +313,7 @@ def claims(
             write_json(json_out, as_json())
         table = Table(*HEAD, title="Which of the paper's claims hold?", show_lines=True)
         for *texts, measured, verdict, claim in rows():
-            cells = [*texts, "\n".join(measured), verdict, f"notebook {claim.shown[:2]}: {claim.shows}"]
+            cells = [*texts, "\n".join(measured), verdict, place(claim)]
             table.add_row(*map(escape, cells))
         console.print(table)
 

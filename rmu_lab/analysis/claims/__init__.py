@@ -6,9 +6,11 @@
 """
 
 from .paper import CLAIMS, Claim, above, below, claim_of
+from .sources import NotMeasuredError
 from .table import as_json, markdown, rewrite, rows
 from .verdicts import (
     ARGUMENT_FAILS,
+    NOT_MEASURED,
     NOT_REPRODUCED,
     REPRODUCED,
     SCALE_DEPENDENT,
@@ -22,12 +24,14 @@ from .verdicts import (
 __all__ = [
     "ARGUMENT_FAILS",
     "CLAIMS",
+    "NOT_MEASURED",
     "NOT_REPRODUCED",
     "REPRODUCED",
     "SCALE_DEPENDENT",
     "VERDICTS",
     "Claim",
     "Condition",
+    "NotMeasuredError",
     "Number",
     "Rule",
     "above",

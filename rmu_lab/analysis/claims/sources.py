@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 MODEL = "smollm2-135m"
 
 
+class NotMeasuredError(RmuLabError):
+    """A stored result that claims rest on is not there; the message says what makes it."""
+
+
 def results_folder() -> Path:
     """Where the stored results lie."""
     return data_folder() / "results"
@@ -40,8 +44,8 @@ class Source(Protocol):
 
         Raises
         ------
-        RmuLabError
-            if there is none; the message says what makes it.
+        NotMeasuredError
+            if there is none.
         """
 
     def fresh(self, out: Path | None) -> Numbers:
@@ -122,14 +126,19 @@ class StoredSweep:
 
     file: str
     numbers: Callable[[list[SweepRow]], Numbers]
-    needed: Callable[[UnlearnConfig], bool] = field(default=lambda config: True)
+    line: str
+    """What makes the file."""
+    needed: Callable[[UnlearnConfig], bool] | None = field(default=lambda config: True)
+    """Which of its settings; None: only the whole benchmark can make it anew."""
     split: str = "test"
-    line: str = ""
-    """What makes the file, where `sweep` alone cannot."""
+    more: tuple[str, ...] = ()
+    """Further files of the same models and texts, whose rows the numbers take too."""
+    again: Measurement | None = None
+    """A small live version that gives numbers of the same names."""
 
     def stored(self) -> Numbers:
         """See `Source`."""
-        return self.numbers(self._rows())
+        return self.numbers([row for file in (self.file, *self.more) for row in self._rows(file)])
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`; stopped, it goes on where it was."""
@@ -137,9 +146,11 @@ class StoredSweep:
         from ...models import load_model
         from ...unlearning.sweep import sweep
 
-        if self.line:
+        if self.again is not None:
+            return self.again.fresh(out)
+        if self.needed is None:
             raise long_run(self.line)
-        rows = self._rows()
+        rows = self._rows(self.file)
         configs = [row.config for row in rows if row.config and self.needed(row.config)]
         if out is None:
             seconds = sum(sum(row.seconds.values()) for row in rows if row.config and self.needed(row.config))
@@ -158,17 +169,26 @@ class StoredSweep:
         from ...unlearning.unlearn import corpus_digests, topic_texts
         from ...unlearning.worker import question_digests
 
-        rows = self._rows()
-        today = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
-        today |= question_digests(self._questions(rows))
-        changed = {name for row in rows for name, digest in today.items() if row.digests.get(name) != digest}
-        old = {problem for row in rows for problem in old_versions(row.provenance)}
-        return [*(f"the {name} texts have changed since" for name in sorted(changed)), *sorted(old)]
+        rows = self._rows(self.file)
+        texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
+        found = dict.fromkeys(self.more, texts) | {self.file: texts | question_digests(self._questions(rows))}
+        problems = {
+            problem
+            for file, today in found.items()
+            for row in self._rows(file)
+            for problem in (
+                *(f"{file}: {name} has changed since" for name in today if row.digests.get(name) != today[name]),
+                *old_versions(row.provenance),
+            )
+        }
+        return sorted(problems)
 
-    def _rows(self) -> list[SweepRow]:
+    def _rows(self, file: str) -> list[SweepRow]:
         from ...unlearning.rows import load_sweep
 
-        return load_sweep(results_folder() / self.file)
+        if not (results_folder() / file).is_file():
+            raise not_measured(file, self.line)
+        return load_sweep(results_folder() / file)
 
     def _questions(self, rows: list[SweepRow]) -> dict[str, list[dict]]:
         from ...questions import load_questions
@@ -211,12 +231,14 @@ def read_result(file: str, line: str) -> list[dict[str, Any]]:
 
     Raises
     ------
+    NotMeasuredError
+        if there is no such file.
     RmuLabError
-        if there is no such file, or it does not hold objects; the message says what makes it.
+        if it does not hold objects.
     """
     path = results_folder() / file
     if not path.is_file():
-        raise RmuLabError(f"There is no data/results/{file}; make it with `{line}`.")
+        raise not_measured(file, line)
     if path.suffix == ".jsonl":
         return [row for _, row in read_json_lines(path)]
     try:
@@ -226,6 +248,11 @@ def read_result(file: str, line: str) -> list[dict[str, Any]]:
     if not isinstance(record, dict):
         raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.")
     return [record]
+
+
+def not_measured(file: str, line: str) -> NotMeasuredError:
+    """That a stored result is not there."""
+    return NotMeasuredError(f"There is no data/results/{file}; make it with `{line}`.")
 
 
 def long_run(line: str) -> RmuLabError:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .verdicts import Number, Numbers, mean_of, share_of
+from .verdicts import Number, Numbers, mean_of, median_of, share_of
 
 if TYPE_CHECKING:
     from ...unlearning.config import UnlearnConfig
@@ -28,7 +28,7 @@ SINKS = (3, 12)  # layers whose windows hold a block that makes the attention si
 def _of(rows: Sequence[SweepRow], **wanted: Any) -> list[SweepRow]:
     """The rows of trainings with these settings."""
     found = [row for row in rows if row.config and wanted.items() <= row.config.to_dict().items()]
-    return sorted(found, key=lambda row: (row.config.layer, row.config.seed))
+    return sorted(found, key=lambda row: (getattr(row.config, "layer", 0), row.config.seed))  # not all methods have a layer
 
 
 def _lost(rows: Iterable[SweepRow], base: SweepRow, topic: str) -> list[float]:
@@ -101,6 +101,24 @@ def growth(rows: Rows) -> Numbers:
     }
 
 
+def training_time(rows: Rows) -> Numbers:
+    """Seconds of a training of Adaptive RMU over RMU's with the same layer, alpha and seed, and the like strength."""
+    seconds: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        if row.config and not row.error:
+            strength = row.config.coefficient if row.config.method == "rmu" else row.config.beta
+            key = (row.config.layer, row.config.alpha, row.config.steps, row.config.seed)
+            times = seconds.setdefault(key, {}).setdefault(row.config.method, [])
+            times.append((strength, row.seconds["training"]))
+    ratios = [
+        adaptive / rmu
+        for each in seconds.values()
+        if set(each) == {"rmu", "adaptive_rmu"}
+        for (_, rmu), (_, adaptive) in zip(sorted(each["rmu"]), sorted(each["adaptive_rmu"]), strict=False)
+    ]
+    return {"training time, Adaptive RMU / RMU": median_of(ratios, "pairs of trainings")}
+
+
 def one_for_all(rows: Rows) -> Numbers:
     """Both methods with their best single setting and their best for each layer, as chosen on dev, on test questions."""
     base = rows[0]
@@ -153,9 +171,6 @@ def below_the_norm(rows: Rows) -> Numbers:
     lost = _lost(found, rows[0], "bio")
     return {
         "block 27, alpha 30: points lost on bio": mean_of(lost, "directions and numbers of steps"),
-        "block 27, alpha 30: growth of ‖h‖": mean_of(
-            (row.last["forget_norm"] / row.first["forget_norm"] for row in found), "directions and numbers of steps"
-        ),
         "block 27, alpha 30: c / ‖h‖": mean_of(
             (570 / row.first["forget_norm"] for row in found), "directions and numbers of steps"
         ),
@@ -213,31 +228,25 @@ def methods(rows: Rows) -> Numbers:
 
 
 def suffixes(rows: list[dict[str, Any]]) -> Numbers:
-    """GCG against base and RMU: the same prompts, targets and seeds."""
-    by_model = {
-        model: {
-            (row["prompt"], row["seed"]): row
-            for row in rows
-            if (row["part"], row["model"], row["search"], row["num_steps"]) == ("fact", model, "gradient", 20)
-        }
-        for model in ("base", "RMU")
-    }
-    base, rmu = by_model.values()
-    pairs = [(base[key], rmu[key]) for key in base]
-    over = "attacks"
-    numbers = {
-        f"{model}: attacks after which the fact is said": share_of([row["said"] for row in of_one.values()], over)
-        for model, of_one in by_model.items()
-    }
-    return numbers | {
-        "token gradient at the first step, RMU / base": mean_of(
-            (new["gradient_norm"][0] / old["gradient_norm"][0] for old, new in pairs), over
-        ),
-        "RMU: rank correlation of predicted and true gains": mean_of(
-            (fmean(new["rank_correlation"]) for _, new in pairs), over
-        ),
-        "loss that the search takes off, RMU less base (nats)": mean_of(
-            ((new["initial_loss"] - new["best_loss"]) - (old["initial_loss"] - old["best_loss"]) for old, new in pairs),
-            over,
-        ),
+    """GCG against base and RMU: the searches that were made on both, by the gradient, for a fact."""
+    found: dict[str, dict[tuple, dict[str, Any]]] = {"base": {}, "RMU": {}}
+    for row in rows:
+        if row["part"] == "fact" and row["search"] == "gradient" and row["model"] in found:
+            found[row["model"]][row["prompt"], row["seed"], row["num_steps"]] = row
+    both = sorted(found["base"].keys() & found["RMU"].keys())
+
+    def by_question(model: str, name: str) -> list[float]:
+        """Mean over the steps of all searches for a question: searches begin with the same suffix, so they are not apart."""
+        return [
+            fmean(value for key in both if key[0] == question for value in found[model][key][name])
+            for question in sorted({key[0] for key in both})
+        ]
+
+    gradients = zip(by_question("RMU", "gradient_norm"), by_question("base", "gradient_norm"), strict=True)
+    return {
+        f"{model}: attacks after which the fact is said": share_of([of_one[key]["said"] for key in both], "attacks")
+        for model, of_one in found.items()
+    } | {
+        "token gradient, RMU / base": mean_of((rmu / base for rmu, base in gradients), "questions"),
+        "RMU: rank correlation of predicted and true gains": mean_of(by_question("RMU", "rank_correlation"), "questions"),
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import RmuLabError
 from .paper import CLAIMS, Claim
+from .sources import NotMeasuredError
 from .verdicts import Number
 
 HEAD = (
@@ -37,16 +38,15 @@ def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
 def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
     """Every claim's cells in the order of `HEAD`, from the stored results.
 
-    Raises
-    ------
-    RmuLabError
-        if a stored result is missing.
+    Where nothing is measured yet, the cell says what would measure it.
     """
     found = []
     for claim in CLAIMS.values():
-        numbers = claim.numbers()
-        cells = (claim.id, claim.part, claim.statement, claim.reported, measured(claim, numbers))
-        found.append((*cells, claim.verdict(numbers), claim))
+        try:
+            lines = measured(claim, claim.numbers())
+        except NotMeasuredError as missing:
+            lines = [str(missing)]
+        found.append((claim.id, claim.part, claim.statement, claim.reported, lines, claim.verdict(), claim))
     return found
 
 
@@ -54,11 +54,16 @@ def markdown(notebooks: str = "") -> str:
     """The table in Markdown; `notebooks` is the way from where it will stand to the notebooks, such as ``"notebooks/"``."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for name, part, statement, reported, numbers, verdict, claim in rows():
-        link = f"[{claim.shown[:2]}: {claim.shows}]({notebooks}{claim.shown})"
+        link = f"[{place(claim)}]({notebooks}{claim.shown})" if claim.shown else place(claim)
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def place(claim: Claim) -> str:
+    """Notebook and section in words."""
+    return f"{claim.shown[:2]}: {claim.shows}" if claim.shown else claim.shows
 
 
 def _escaped(text: str) -> str:
@@ -69,23 +74,28 @@ def _escaped(text: str) -> str:
 
 
 def as_json() -> list[dict[str, Any]]:
-    """Every claim with its rule, its numbers and their margins, as plain values."""
-    return [
-        {
+    """Every claim with its rule, its numbers and their margins, as plain values; numbers are empty if not measured yet."""
+    plain = []
+    for claim in CLAIMS.values():
+        try:
+            numbers = claim.numbers()
+        except NotMeasuredError:
+            numbers = {}
+        row = {
             "id": claim.id,
             "paper": claim.part,
             "statement": claim.statement,
             "reported": claim.reported,
             "protocol": claim.protocol,
             "rule": str(claim.rule),
-            "numbers": {key: asdict(number) for key, number in numbers.items()},
-            "margins": [asdict(each) | {"margin": each.margin(numbers)} for each in claim.rule.conditions],
-            "verdict": claim.verdict(numbers),
+            "numbers": {name: asdict(number) for name, number in numbers.items()},
+            "margins": [asdict(each) | {"margin": each.margin(numbers)} for each in claim.rule.conditions if numbers],
+            "verdict": claim.verdict(),
             "shown": claim.shown,
             "stored": [source.file for source in claim.sources],
         }
-        for claim, numbers in ((claim, claim.numbers()) for claim in CLAIMS.values())
-    ]
+        plain.append(row)
+    return plain
 
 
 def rewrite(path: Path, notebooks: str) -> None:

@@ -19,6 +19,7 @@ SCALE_DEPENDENT = "scale-dependent"
 NOT_REPRODUCED = "not reproduced"
 ARGUMENT_FAILS = "argument fails but conclusion holds"
 VERDICTS = (REPRODUCED, SCALE_DEPENDENT, NOT_REPRODUCED, ARGUMENT_FAILS)
+NOT_MEASURED = "not measured yet"  # no verdict: a benchmark has not been run
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ Numbers = dict[str, Number]
 
 
 def _decimals(width: float) -> int:
-    """As many decimals as show two digits of an interval's width, at most four."""
-    return min(4, max(0, 1 - math.floor(math.log10(width))))
+    """As many decimals as show two digits of an interval's width, one to four of them."""
+    return min(4, max(1, 1 - math.floor(math.log10(width))))
 
 
 def mean_of(values: Iterable[float], over: str) -> Number:
