@@ -409,15 +409,18 @@ def test_the_table_escapes_what_markdown_would_take():
 
 
 def test_command_prints_the_table_and_writes_it_as_json(tmp_path):
-    outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")], env={"COLUMNS": "400"})
+    outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")], env={"COLUMNS": "3000"})
     assert outcome.exit_code == 0, outcome.output
     plain = json.loads((tmp_path / "claims.json").read_text())
     assert [row["id"] for row in plain] == list(CLAIMS)
     assert {name for name in MEASURED if CLAIMS[name].numbers()} == {row["id"] for row in plain if row["numbers"]}
     for row in plain:
         assert row["verdict"] == CLAIMS[row["id"]].verdict()
+        (line,) = (line for line in outcome.output.splitlines() if line.startswith(f"│ {row['id']} "))
+        cells = [cell.strip() for cell in line.split("│")]
+        assert {row["id"], row["paper"], row["statement"], row["reported"], row["verdict"]} <= set(cells)
         for name, found in row["numbers"].items():
-            assert f"{name}: {Number.from_dict(found)}" in " ".join(outcome.output.split())
+            assert f"{name}: {Number.from_dict(found)} (" in outcome.output
 
 
 def test_command_names_claims_it_does_not_know():
@@ -425,13 +428,25 @@ def test_command_names_claims_it_does_not_know():
     assert outcome.exit_code == 1 and "no claim 'f9'" in outcome.output
 
 
+def test_command_says_what_a_long_repetition_takes():
+    outcome = CliRunner().invoke(cli.app, ["claims", "--run", "f3-speed"], env={"COLUMNS": "3000"})
+    assert outcome.exit_code == 1
+    assert "repeats 18 trainings of data/results/training/front.jsonl" in outcome.output and "--out FOLDER" in outcome.output
+
+
+@pytest.mark.slow
+def test_repeating_a_claim_on_smollm2_gives_its_verdict():
+    outcome = CliRunner().invoke(cli.app, ["claims", "--run", "eq19"], env={"COLUMNS": "3000"})
+    assert "Verdict stored: reproduced. Verdict now: reproduced." in outcome.output
+
+
 def test_rewriting_keeps_what_stands_around_and_needs_both_markers(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- claims -->\nold\n<!-- /claims -->\nafter\n")
+    page.write_text("before\n<!-- claims -->\nto go\n<!-- /claims -->\nafter\n")
     rewrite(page, "n/")
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- claims -->\n| claim |") and text.endswith("\n<!-- /claims -->\nafter\n")
-    assert "old" not in text and "(n/02_confidence_reduction.ipynb#" in text
+    assert "to go" not in text and "(n/02_confidence_reduction.ipynb#" in text
     rewrite(page, "n/")
     assert page.read_text(encoding="utf-8") == text
     page.write_text("<!-- claims -->")

@@ -229,8 +229,8 @@ _ROWS = [
         part="Prop 1",
         statement="By Prop 1 a larger c makes the logits more random, ...",
         reported="consequence drawn from Prop 1",
-        protocol="c u put after block 7 in six texts: how the spread of the logits over noise of variance 1 goes with c from 100 "
-        "to 3000, five directions. A shift common to all logits is taken away.",
+        protocol="c u put after block 7 in six texts: how the spread of the logits over noise of variance 1 goes with c "
+        "from 100 to 3000, five directions. A shift common to all logits is taken away.",
         sources=(SPREAD,),
         rule=Rule((above("slope of log spread over noise", 0),)),
         shown=f"{THEORY}#5-·-Does-larger-c-mean-more-random-logits?",
@@ -241,8 +241,8 @@ _ROWS = [
         part="Prop 1",
         statement="... and so the unlearned model less confident.",
         reported="consequence drawn from Prop 1",
-        protocol="Next-token distribution on the same forget passages before and after RMU with c = 570, six directions: MaxLogit "
-        "and entropy. Argument: the spread of the logits, as above.",
+        protocol="Next-token distribution on the same forget passages before and after RMU with c = 570, six directions: "
+        "MaxLogit and entropy. Argument: the spread of the logits, as above.",
         sources=(CONFIDENCE, SPREAD),
         rule=Rule(
             (

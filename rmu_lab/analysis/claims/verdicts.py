@@ -65,7 +65,7 @@ def mean_of(values: Iterable[float], over: str) -> Number:
     values = [float(value) for value in values]
     if len(values) < 2:
         raise RmuLabError(f"There is {len(values)} value over {over}; an interval takes at least two.")
-    half = student.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
     mean = fmean(values)
     return Number(mean, mean - half, mean + half, len(values), over)
 
