@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...errors import RmuLabError
 from . import measure, stored
@@ -130,7 +131,7 @@ class Claim:
         """
         return self._deciding([source.stored() for source in self.sources])
 
-    def fresh(self, out=None) -> Numbers:
+    def fresh(self, out: Path | None = None) -> Numbers:
         """Measured anew; see `Source.fresh`."""
         return self._deciding([source.fresh(out) for source in self.sources])
 

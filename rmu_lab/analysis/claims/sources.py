@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,15 +122,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StoredSweep:
-    """Rows of a sweep, by a benchmark; made anew, only those that the numbers take are trained."""
+    """Rows of a sweep on test questions, by a benchmark; made anew, only those that the numbers take are trained."""
 
     file: str
     numbers: Callable[[list[SweepRow]], Numbers]
     line: str
     """What makes the file."""
-    needed: Callable[[UnlearnConfig], bool] | None = field(default=lambda config: True)
+    needed: Callable[[UnlearnConfig], bool] | None = lambda config: True
     """Which of its settings; None: only the whole benchmark can make it anew."""
-    split: str = "test"
     more: tuple[str, ...] = ()
     """Further files of the same models and texts, whose rows the numbers take too."""
     again: Measurement | None = None
@@ -194,7 +193,7 @@ class StoredSweep:
         from ...questions import load_questions
 
         return {
-            name: list(load_questions(name, split=self.split).shuffle(seed=0).select(range(len(score.correct))))
+            name: list(load_questions(name, split="test").shuffle(seed=0).select(range(len(score.correct))))
             for name, score in rows[0].scores.items()
         }
 
