@@ -1,4 +1,4 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | reproduce``."""
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce``."""
 
 from __future__ import annotations
 
@@ -358,6 +358,48 @@ def advise(
         for name, reason in advice.reasons.items():
             table.add_row(name, f"{getattr(advice, name):g}", escape(reason))
         console.print(table)
+
+
+@app.command()
+def claims(
+    run: Annotated[str | None, typer.Option(help="Measure this claim anew, and compare.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --run: folder that keeps what is measured.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all rows to this file.")] = None,
+    readme: Annotated[Path | None, typer.Option("--markdown", help="Rewrite the table in this Markdown file.")] = None,
+) -> None:
+    """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
+    with _clear_errors():
+        from .analysis.claims import as_json, claim_of, rewrite
+        from .analysis.claims.table import HEAD, place, rows
+        from .files import write_json
+
+        if run is not None:
+            _run_claim(claim_of(run), out)
+            return
+        if readme is not None:
+            rewrite(readme, notebooks="notebooks/")
+        if json_out is not None:
+            write_json(json_out, as_json())
+        table = Table(*HEAD, title="Which of the paper's claims hold?", show_lines=True)
+        for *texts, measured, verdict, claim in rows():
+            cells = [*texts, "\n".join(measured), verdict, place(claim)]
+            table.add_row(*map(escape, cells))
+        console.print(table)
+
+
+def _run_claim(claim: Any, out: Path | None) -> None:
+    try:
+        stored, verdict = claim.numbers(), claim.verdict()
+    except RmuLabError as missing:  # the first time there is nothing to compare with
+        console.print(f"[yellow]{escape(str(missing))}[/]", soft_wrap=True)
+        stored, verdict = {}, "none"
+    fresh = claim.fresh(out)
+    table = Table("number", "stored [95% interval]", "now", title=escape(f"{claim.id}: {claim.statement}"))
+    for name, number in fresh.items():
+        table.add_row(escape(name), str(stored.get(name, "none")), str(number))
+    console.print(table)
+    console.print(f"{escape(str(claim.rule))}.", soft_wrap=True)
+    console.print(f"Verdict stored: {verdict}. Verdict now: [bold]{claim.verdict(fresh)}[/].", soft_wrap=True)
 
 
 if __name__ == "__main__":

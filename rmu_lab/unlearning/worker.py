@@ -67,13 +67,17 @@ def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[st
     for name, parameter in model.named_parameters():
         weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    asked = {
+    return {"weights": weights.hexdigest(), **corpus_digests(texts), **question_digests(questions)}
+
+
+def question_digests(questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
+    """SHA-256 of each question set: of what is asked and which answer is right."""
+    return {
         f"questions {name}": digest(
             json.dumps([row.get(field) for field in ("question", "choices", "answer")]) for row in rows
         )
         for name, rows in questions.items()
     }
-    return {"weights": weights.hexdigest(), **corpus_digests(texts), **asked}
 
 
 def batch_kind(config: UnlearnConfig) -> tuple:

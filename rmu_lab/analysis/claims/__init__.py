@@ -1,0 +1,45 @@
+"""The scorecard: every claim of Dang et al. 2024, what decides about it, the numbers measured here, and the verdict.
+
+`CLAIMS` has a row for each claim. A row's rule is fixed in the code: conditions on named numbers, each with its
+95% interval, and a condition holds only where the whole interval does. Numbers come from results stored under
+`data/results`; ``claim.fresh()`` measures them anew. Taught in notebook 10; ``rmu-lab claims`` prints the table.
+"""
+
+from .paper import CLAIMS, Claim, above, below, claim_of
+from .sources import NotMeasuredError
+from .table import as_json, markdown, rewrite, rows
+from .verdicts import (
+    ARGUMENT_FAILS,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    SCALE_DEPENDENT,
+    VERDICTS,
+    Condition,
+    Number,
+    Rule,
+    mean_of,
+)
+
+__all__ = [
+    "ARGUMENT_FAILS",
+    "CLAIMS",
+    "NOT_MEASURED",
+    "NOT_REPRODUCED",
+    "REPRODUCED",
+    "SCALE_DEPENDENT",
+    "VERDICTS",
+    "Claim",
+    "Condition",
+    "NotMeasuredError",
+    "Number",
+    "Rule",
+    "above",
+    "as_json",
+    "below",
+    "claim_of",
+    "markdown",
+    "mean_of",
+    "rewrite",
+    "rows",
+]

@@ -1,0 +1,307 @@
+"""Measurements from scratch on SmolLM2, one function for each experiment that claims rest on.
+
+Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals. None
+takes more than some three minutes on one core. The notebooks show the same experiments in pictures, mostly
+for one direction u; here each is repeated over directions, because a verdict must not hang on one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.stats import kurtosis
+from torch import Tensor
+
+from ...activations import map_above, token_states
+from ...corpora import load_corpus, token_batches
+from ...evaluate import accuracy, alignment, max_logits
+from ...models import decoder_blocks
+from ...questions import cloze_prompt, load_questions
+from ...unlearning.config import UnlearnConfig
+from ...unlearning.directions import random_directions
+from ...unlearning.unlearn import topic_texts
+from ...unlearning.worker import Job, Worker
+from .. import theory
+from .verdicts import Numbers, correlation_of, mean_of, median_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ...unlearning.result import UnlearnResult
+
+    Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
+
+FORGET, RETAIN = "forget_bio", "retain_general"
+DIRECTIONS = "directions"
+
+
+def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]) -> Iterator[UnlearnResult]:
+    """What `unlearn` gives for each setting on the course's corpora, from frozen passes that all of them share."""
+    texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
+    job = Job(
+        model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
+        memory_bytes=2 * 1024**3, scratch=None, scratch_prefix="rmu-lab-claims-", digests={}, progress=False,
+    )  # fmt: skip
+    with Worker(job) as worker:
+        for config in configs:
+            yield worker.train(config)
+
+
+def _directions(model: Model, seeds: int) -> list[Tensor]:
+    """u of each seed, as `unlearn` draws it."""
+    return [random_directions(["forget"], model.config.hidden_size, seed)["forget"] for seed in range(seeds)]
+
+
+def first_order(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, eta: float, draws: int, texts: Sequence[str]
+) -> Numbers:
+    """Proposition 1 against simulation: one direction for each text."""
+    ratios, told_apart = [], []
+    for text, u in zip(texts, _directions(model, len(texts)), strict=True):
+        setting = {"layer": layer, "coefficient": coefficient, "direction": u, "eta": eta}
+        predicted = theory.predicted_logits(model, tokenizer, text, **setting)
+        simulated = theory.simulated_logits(model, tokenizer, text, **setting, n=draws)
+        found = theory.compare(predicted, simulated, range(0, len(predicted.mean), max(1, len(predicted.mean) // 100)))
+        ratios.append(found.variance_ratio)
+        told_apart.append(fmean(p < 0.01 for p in found.normality))
+    over = "directions, each with a text of its own"
+    return {
+        "variance, simulated / predicted": mean_of(ratios, over),
+        "share of logits told from normal (p < 0.01)": mean_of(told_apart, over),
+    }
+
+
+def spread(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, draws: int,
+    texts: Sequence[str],
+) -> Numbers:  # fmt: skip
+    """How the logits' spread goes with c: over noise of variance 1, and over texts without any noise.
+
+    A spread that goes like c to the power k gives k here; Var = c^2 would give 1.
+    """
+    log_c = torch.tensor(coefficients).log()
+    log_c = log_c - log_c.mean()
+
+    def slope(values: Tensor) -> float:
+        """Of log values over log c; values (..., c)."""
+        return ((values.log() * log_c).sum(-1) / log_c.square().sum()).mean().item()
+
+    over_noise, over_texts, entropy = [], [], []
+    for u in _directions(model, directions):
+        effects = [
+            theory.coefficient_effects(model, tokenizer, text, layer=layer, coefficients=coefficients, direction=u, n=draws)
+            for text in texts
+        ]
+        over_noise.append(slope(torch.tensor([[each.centred_deviation for each in row] for row in effects])))
+        logits = torch.stack([torch.stack([each.mean for each in row]) for row in effects])  # (texts, c, vocabulary)
+        logits = logits - logits.mean(dim=-1, keepdim=True)
+        over_texts.append(slope(logits.var(dim=0).mean(dim=-1).sqrt()))
+        entropy.append(fmean(row[-1].entropy - row[0].entropy for row in effects))
+    return {
+        "slope of log spread over noise": mean_of(over_noise, DIRECTIONS),
+        "slope of log spread over texts": mean_of(over_texts, DIRECTIONS),
+        "entropy, largest less smallest c (nats)": mean_of(entropy, DIRECTIONS),
+    }
+
+
+def confidence(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, prompts: int, passages: int
+) -> Numbers:
+    """What is left of steered representations, and how sure the model is, after RMU with each direction."""
+    forget = load_corpus(FORGET)["text"]
+    asked = load_questions("bio", split="test").shuffle(seed=0).select(range(prompts))
+    written = [cloze_prompt(row["question"]) for row in asked]
+
+    def sure() -> dict[str, float]:
+        """MaxLogit over 30 written tokens after questions, and over the tokens of given passages."""
+        logits = max_logits(model, tokenizer, written).logit
+        values = logits[~logits.isnan()]
+        return {
+            "mean": values.mean().item(),
+            "sd": values.std().item(),
+            "kurtosis": float(kurtosis(values.numpy())),
+            **_given(model, tokenizer, forget[:16]),
+        }
+
+    before, states = sure(), token_states(model, tokenizer, forget[:passages], [layer])
+    after, left = [], []
+    configs = [UnlearnConfig(method="rmu", layer=layer, coefficient=coefficient, seed=seed) for seed in range(directions)]
+    for result in trained(model, tokenizer, configs):
+        with result.applied(model):
+            after.append(sure())
+            steered = token_states(model, tokenizer, forget[:passages], [layer])
+        left.append(theory.measured_residual(states, steered, layer, result.directions["forget"]))
+    return {
+        "MaxLogit, unlearned less base": mean_of((each["mean"] - before["mean"] for each in after), DIRECTIONS),
+        "s.d. of MaxLogit, unlearned / base": mean_of((each["sd"] / before["sd"] for each in after), DIRECTIONS),
+        "excess kurtosis of MaxLogit": mean_of((each["kurtosis"] for each in after), DIRECTIONS),
+        "MaxLogit on given texts, unlearned less base": mean_of(
+            (each["given"] - before["given"] for each in after), DIRECTIONS
+        ),
+        "entropy on given texts, unlearned less base (nats)": mean_of(
+            (each["entropy"] - before["entropy"] for each in after), DIRECTIONS
+        ),
+        "length of what is left over, in units of c": mean_of((each.relative_norm for each in left), DIRECTIONS),
+        "effective dimensions of what is left over": mean_of((each.effective_dimensions for each in left), DIRECTIONS),
+        "share of it predictable from the text": mean_of((each.context_share for each in left), DIRECTIONS),
+    }
+
+
+@torch.no_grad()
+def _given(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    """Mean MaxLogit and entropy of the next token over all tokens of given texts but the first."""
+    largest, entropies = [], []
+    for batch in token_batches(tokenizer, texts, 8, 64):
+        batch = batch.to(model.device)
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.counted()].float()
+        log_p = logits.log_softmax(dim=-1)
+        largest.append(logits.amax(dim=-1))
+        entropies.append(-(log_p.exp() * log_p).sum(dim=-1))
+    return {"given": torch.cat(largest).mean().item(), "entropy": torch.cat(entropies).mean().item()}
+
+
+def aligned(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, texts: int
+) -> Numbers:
+    """Median cos(u, h) on forget texts after RMU with each coefficient: the cheap part of `benchmarks.coefficient`."""
+    forget = load_corpus(FORGET)["text"][:texts]
+    configs = [
+        UnlearnConfig(method="rmu", layer=layer, coefficient=c, seed=seed)
+        for c in coefficients
+        for seed in range(directions)
+    ]
+    cosines: dict[float, list[float]] = {c: [] for c in coefficients}
+    for result in trained(model, tokenizer, configs):
+        with result.applied(model):
+            found = alignment(model, tokenizer, forget, result.directions["forget"], layer)
+        cosines[result.config.coefficient].append(found.median().item())
+    return {f"median cos(u, h), c = {c:g}": mean_of(values, DIRECTIONS) for c, values in cosines.items()}
+
+
+def forgotten(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, questions: int
+) -> Numbers:
+    """Points of bio accuracy that RMU with this coefficient loses: another cheap part of `benchmarks.coefficient`."""
+    asked = load_questions("bio", split="test").shuffle(seed=0).select(range(questions))
+    base = accuracy(model, tokenizer, asked, progress=False).accuracy
+    lost = []
+    configs = [UnlearnConfig(method="rmu", layer=layer, coefficient=coefficient, seed=seed) for seed in range(directions)]
+    for result in trained(model, tokenizer, configs):
+        with result.applied(model):
+            lost.append(100 * (base - accuracy(model, tokenizer, asked, progress=False).accuracy))
+    return {f"c = {coefficient:g}: points lost on bio": mean_of(lost, DIRECTIONS)}
+
+
+def sensitivity(
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, texts: int, noise: float,
+    relative_noise: float,
+) -> Numbers:  # fmt: skip
+    """Noise sensitivity block by block and followed upwards, in the base model and after RMU with each direction."""
+    passages = load_corpus(FORGET)["text"][-texts:]
+    last = len(decoder_blocks(model)) - 1
+    blocks = [block for block in range(1, last + 1) if block % 2 or abs(block - layer) <= 2]
+    up = list(range(layer - 3, last + 1))
+    kinds = {"fixed": {"noise": noise}, "relative": {"noise": relative_noise, "relative": True}}
+
+    def by_block(kind: str) -> Tensor:
+        """(blocks, texts): noise on each block's input, Phi at its output."""
+        return torch.cat(
+            [
+                theory.noise_sensitivity(
+                    model, tokenizer, passages, layer=k - 1, to_layers=[k], max_length=48, **kinds[kind]
+                )
+                for k in blocks
+            ]
+        )
+
+    base = {kind: by_block(kind) for kind in kinds}
+    early, late = [blocks.index(3), blocks.index(5)], [-2, -1]
+    fall = {kind: (phi[early].mean(dim=0) / phi[late].mean(dim=0)).tolist() for kind, phi in base.items()}
+    minima: dict[str, list[int]] = {"fixed": [], "relative": [], "followed": []}
+    explained = []
+    configs = [UnlearnConfig(method="rmu", layer=layer, coefficient=coefficient, seed=seed) for seed in range(directions)]
+    lengths = _squared_length(model, tokenizer, passages, layer)
+    for result in trained(model, tokenizer, configs):
+        with result.applied(model):
+            phi = {kind: by_block(kind) for kind in kinds}
+            for kind, values in phi.items():
+                minima[kind].append(blocks[int(values.mean(dim=1).argmin())])
+            followed = theory.noise_sensitivity(
+                model, tokenizer, passages, layer=layer - 3, to_layers=up, max_length=48, noise=noise
+            )
+            minima["followed"].append(up[int(followed.median(dim=1).values.argmin())])
+            longer = _squared_length(model, tokenizer, passages, layer) / lengths
+        at = blocks.index(layer)
+        explained.append(longer / (base["relative"][at].mean() / phi["relative"][at].mean()).item())
+    off = {kind: mean_of((abs(block - layer) for block in found), DIRECTIONS) for kind, found in minima.items()}
+    return {
+        "fall with depth, noise of fixed length": mean_of(fall["fixed"], "texts"),
+        "fall with depth, noise in units of ‖h‖": mean_of(fall["relative"], "texts"),
+        "RMU: blocks from the steered one to the minimum, noise followed upwards": off["followed"],
+        "RMU: ..., block by block, noise in units of ‖h‖": off["relative"],
+        "RMU: ..., block by block, noise of fixed length": off["fixed"],
+        "growth of ‖output‖² over fall of sensitivity at the steered block": mean_of(explained, DIRECTIONS),
+    }
+
+
+def _squared_length(model: Model, tokenizer: Tokenizer, texts: Sequence[str], layer: int) -> float:
+    states = token_states(model, tokenizer, texts, [layer], max_length=48)
+    return states.hidden[layer][states.counted].square().sum().item()
+
+
+def optimum(
+    model: Model, tokenizer: Tokenizer, *, layer: int, to_layers: Sequence[int], directions: int, text: str, step: float
+) -> Numbers:
+    """Eq 19: c*, the same by finite differences, and how it goes with the cosine over directions."""
+    states = token_states(model, tokenizer, load_corpus(FORGET)["text"][:24], [layer])
+    hidden = states.hidden[layer][states.counted]
+    h, norm = hidden.mean(dim=0), hidden.norm(dim=-1).median().item()
+    (batch,) = token_batches(tokenizer, [text], 1, 64)
+    batch = batch.to(model.device)
+    numbers: Numbers = {}
+    closest, sizes = [], []
+    for k in to_layers:
+        context, g = map_above(model, batch, layer, k)
+
+        def put(vector: Tensor, context: Tensor = context) -> Tensor:
+            return torch.cat([context[:, :1], vector.to(context).expand(1, context.shape[1] - 1, -1)], dim=1)
+
+        def push(vector: Tensor, g=g, put=put) -> Tensor:
+            """J v by a central difference, with a step in units of ‖h‖."""
+            with torch.no_grad():
+                scale = step * norm / vector.norm()
+                return ((g(put(h + scale * vector)) - g(put(h - scale * vector)))[0, 1:] / (2 * scale)).flatten()
+
+        of_h, found = push(h), []
+        for u in _directions(model, directions):
+            exact = theory.optimal_coefficient(
+                model, tokenizer, text, layer=layer, to_layer=k, direction=u, representation=h
+            )
+            of_u = push(u)
+            closest.append(abs(exact.value - (of_u @ of_h / of_u.square().sum()).item()) / norm)
+            found.append((exact.value, exact.cosine))
+        sizes += [abs(value) / norm for value, _ in found]
+        numbers[f"correlation of c* with the cosine, up to block {k}"] = correlation_of(found, DIRECTIONS)
+    pairs = "pairs of direction and block"
+    return numbers | {
+        "c* off least squares by finite differences, in units of ‖h‖": mean_of(closest, pairs),
+        "size of c*, in units of ‖h‖": mean_of(sizes, pairs),
+    }
+
+
+def cost(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
+    """Seconds of a training of Adaptive RMU over those of the one of RMU before it, on activations that are kept."""
+    configs = [
+        UnlearnConfig(method=method, layer=layer, steps=steps, seed=seed)
+        for seed in range(pairs + 1)
+        for method in ("rmu", "adaptive_rmu")
+    ]
+    seconds = [result.seconds for result in trained(model, tokenizer, configs)][2:]  # the first two warm up
+    return {
+        "training time, Adaptive RMU / RMU": median_of(
+            (adaptive / rmu for rmu, adaptive in zip(seconds[::2], seconds[1::2], strict=True)), "pairs of trainings"
+        )
+    }

@@ -1,0 +1,265 @@
+"""Where a claim's numbers come from: stored results, each with the way to make it anew and to see whether it is stale."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import RmuLabError
+from ...files import data_folder, file_digest, read_json_lines, write_json
+from ...provenance import provenance, versions
+from .verdicts import Number, Numbers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ...unlearning.config import UnlearnConfig
+    from ...unlearning.rows import SweepRow
+
+MODEL = "smollm2-135m"
+
+
+class NotMeasuredError(RmuLabError):
+    """A stored result that claims rest on is not there; the message says what makes it."""
+
+
+def results_folder() -> Path:
+    """Where the stored results lie."""
+    return data_folder() / "results"
+
+
+class Source(Protocol):
+    """Named numbers, stored and fresh."""
+
+    @property
+    def file(self) -> str:
+        """The stored result, below `data/results`."""
+
+    def stored(self) -> Numbers:
+        """From the stored result.
+
+        Raises
+        ------
+        NotMeasuredError
+            if there is none.
+        """
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """Measured anew; what is measured is kept in the folder `out`.
+
+        Raises
+        ------
+        RmuLabError
+            if that takes a benchmark of its own (the message names the line) or a folder is needed.
+        """
+
+    def stale(self) -> list[str]:
+        """Why the stored result is not what today's code and data would give; empty if nothing is known."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One function of `measure` at fixed settings; its result is stored whole."""
+
+    name: str
+    measure: Callable[..., Numbers]
+    settings: Mapping[str, Any]
+    data: tuple[str, ...] = ("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl")
+    """Files below `data/` that decide the numbers."""
+
+    @property
+    def file(self) -> str:
+        """See `Source`."""
+        return f"claims/{self.name}.json"
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return {name: Number.from_dict(plain) for name, plain in self._record()["numbers"].items()}
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`."""
+        from ...models import load_model
+
+        return self.on(*load_model(MODEL, device="cpu"), out=out)
+
+    def on(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, out: Path | None = None) -> Numbers:
+        """Measured anew on a model that is loaded already."""
+        start = time.perf_counter()
+        numbers = self.measure(model, tokenizer, **self.settings)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            record = {
+                "measurement": self.name,
+                "model": model.name_or_path,
+                "settings": dict(self.settings),
+                "data": {name: file_digest(data_folder() / name) for name in self.data},
+                "numbers": {name: asdict(number) for name, number in numbers.items()},
+                "seconds": time.perf_counter() - start,
+                "provenance": provenance(),
+            }
+            write_json(out / f"{self.name}.json", record)
+        return numbers
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        record = self._record()
+        found = []
+        if record["settings"] != json.loads(json.dumps(dict(self.settings))):
+            found.append("its settings are not those of the code")
+        for name in self.data:
+            if record["data"].get(name) != file_digest(data_folder() / name):
+                found.append(f"data/{name} has changed since")
+        return found + old_versions(record["provenance"])
+
+    def _record(self) -> dict[str, Any]:
+        (record,) = read_result(self.file, "rmu-lab claims --run ID --out data/results/claims")
+        return record
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """Rows of a sweep on test questions, by a benchmark; made anew, only those that the numbers take are trained."""
+
+    file: str
+    numbers: Callable[[list[SweepRow]], Numbers]
+    line: str
+    """What makes the file."""
+    needed: Callable[[UnlearnConfig], bool] | None = lambda config: True
+    """Which of its settings; None: only the whole benchmark can make it anew."""
+    more: tuple[str, ...] = ()
+    """Further files of the same models and texts, whose rows the numbers take too."""
+    again: Measurement | None = None
+    """A small live version that gives numbers of the same names."""
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return self.numbers([row for file in (self.file, *self.more) for row in self._rows(file)])
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`; stopped, it goes on where it was."""
+        from ...corpora import load_corpus
+        from ...models import load_model
+        from ...unlearning.sweep import sweep
+
+        if self.again is not None:
+            return self.again.fresh(out)
+        if self.needed is None:
+            raise long_run(self.line)
+        rows = self._rows(self.file)
+        configs = [row.config for row in rows if row.config and self.needed(row.config)]
+        if out is None:
+            seconds = sum(sum(row.seconds.values()) for row in rows if row.config and self.needed(row.config))
+            raise RmuLabError(
+                f"This repeats {len(configs)} trainings of data/results/{self.file}, which took {seconds / 60:.0f} minutes; "
+                "give --out FOLDER for its rows, and the same again to go on after a stop."
+            )
+        texts = load_corpus("forget_bio"), load_corpus("retain_general")
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / Path(self.file).name
+        return self.numbers(sweep(*load_model(MODEL, device="cpu"), *texts, configs, self._questions(rows), out=path))
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        from ...corpora import load_corpus
+        from ...unlearning.unlearn import corpus_digests, topic_texts
+        from ...unlearning.worker import question_digests
+
+        rows = self._rows(self.file)
+        texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
+        found = dict.fromkeys(self.more, texts) | {self.file: texts | question_digests(self._questions(rows))}
+        problems = {
+            problem
+            for file, today in found.items()
+            for row in self._rows(file)
+            for problem in (
+                *(f"{file}: {name} has changed since" for name in today if row.digests.get(name) != today[name]),
+                *old_versions(row.provenance),
+            )
+        }
+        return sorted(problems)
+
+    def _rows(self, file: str) -> list[SweepRow]:
+        from ...unlearning.rows import load_sweep
+
+        if not (results_folder() / file).is_file():
+            raise not_measured(file, self.line)
+        return load_sweep(results_folder() / file)
+
+    def _questions(self, rows: list[SweepRow]) -> dict[str, list[dict]]:
+        from ...questions import load_questions
+
+        return {
+            name: list(load_questions(name, split="test").shuffle(seed=0).select(range(len(score.correct))))
+            for name, score in rows[0].scores.items()
+        }
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark wrote, a JSON object or one on each line; the line in its provenance makes it anew."""
+
+    file: str
+    numbers: Callable[[list[dict[str, Any]]], Numbers]
+    """Of the objects in the file."""
+    line: str
+    """What makes the file."""
+    again: Measurement | None = None
+    """A small live version that gives numbers of the same names."""
+
+    def stored(self) -> Numbers:
+        """See `Source`."""
+        return self.numbers(read_result(self.file, self.line))
+
+    def fresh(self, out: Path | None) -> Numbers:
+        """See `Source`."""
+        if self.again is not None:
+            return self.again.fresh(out)
+        raise long_run(self.line)
+
+    def stale(self) -> list[str]:
+        """See `Source`."""
+        return sorted({old for row in read_result(self.file, self.line) for old in old_versions(row["provenance"])})
+
+
+def read_result(file: str, line: str) -> list[dict[str, Any]]:
+    """The objects of a stored result below `data/results`: one of a .json file, those of all lines of a .jsonl file.
+
+    Raises
+    ------
+    NotMeasuredError
+        if there is no such file.
+    RmuLabError
+        if it does not hold objects.
+    """
+    path = results_folder() / file
+    if not path.is_file():
+        raise not_measured(file, line)
+    if path.suffix == ".jsonl":
+        return [row for _, row in read_json_lines(path)]
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.")
+    return [record]
+
+
+def not_measured(file: str, line: str) -> NotMeasuredError:
+    """That a stored result is not there."""
+    return NotMeasuredError(f"There is no data/results/{file}; make it with `{line}`.")
+
+
+def long_run(line: str) -> RmuLabError:
+    """That only a benchmark makes a result anew."""
+    return RmuLabError(f"This claim rests on a long run; in a checkout of the repository, repeat it with `{line}`.")
+
+
+def old_versions(stored: Mapping[str, Any]) -> list[str]:
+    """That a result was made by another major or minor version of this package, if it was."""
+    then, now = (found["rmu-lab"].split(".")[:2] for found in (stored["versions"], versions()))
+    return [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]

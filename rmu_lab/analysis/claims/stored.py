@@ -1,0 +1,252 @@
+"""Numbers from the stored sweeps of the course: for each, which rows it takes and what is computed from them.
+
+Rows are compared on the same questions, or over seeds or layers; `over` of each number says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from .verdicts import Number, Numbers, mean_of, median_of, share_of
+
+if TYPE_CHECKING:
+    from ...unlearning.config import UnlearnConfig
+    from ...unlearning.rows import SweepRow
+
+Rows = list["SweepRow"]
+"""Of one file; the base model's comes first."""
+
+CHEAP, DEAR = 228.0, 1140.0  # the smallest and the largest c of the stored front, 2 and 10 times ||h|| at block 7
+STEPS = (10, 40, 80)
+FIRST, LAST = range(2, 11), range(21, 30)  # blocks
+NEVER_ABOVE = range(17, 26)  # blocks where RMU has failed already and ||h|| is still below c = 570
+SINKS = (3, 12)  # layers whose windows hold a block that makes the attention sink: neither method's search succeeds there
+
+
+def _of(rows: Sequence[SweepRow], **wanted: Any) -> list[SweepRow]:
+    """The rows of trainings with these settings."""
+    found = [row for row in rows if row.config and wanted.items() <= row.config.to_dict().items()]
+    return sorted(found, key=lambda row: (getattr(row.config, "layer", 0), row.config.seed))  # not all methods have a layer
+
+
+def _lost(rows: Iterable[SweepRow], base: SweepRow, topic: str) -> list[float]:
+    """Points of accuracy lost, one for each row."""
+    return [100 * (base.scores[topic].accuracy - row.scores[topic].accuracy) for row in rows]
+
+
+# -- F3 ---------------------------------------------------------------------------------------------------------------
+
+
+def speed_settings(config: UnlearnConfig) -> bool:
+    """Of training/front.jsonl."""
+    return config.alpha == 300 and config.coefficient in (CHEAP, DEAR) and config.steps in STEPS
+
+
+def speed(rows: Rows) -> Numbers:
+    """What the larger c changes after 10, 40 and 80 steps, question by question, averaged over directions."""
+    numbers: Numbers = {}
+    for topic, name in (("bio", "forget"), ("general", "general")):
+        for steps in STEPS:
+            cheap, dear = (_of(rows, coefficient=c, alpha=300.0, steps=steps) for c in (CHEAP, DEAR))
+            numbers[f"{name} accuracy after {steps} steps, c = 1140 less c = 228 (points)"] = _change(cheap, dear, topic)
+    return numbers
+
+
+def _change(before: Sequence[SweepRow], after: Sequence[SweepRow], topic: str) -> Number:
+    """Change of accuracy in points on the same questions, each averaged over the rows of a group."""
+    old, new = (
+        [fmean(marks) for marks in zip(*(row.scores[topic].correct for row in group), strict=True)]
+        for group in (before, after)
+    )
+    return mean_of((100 * (b - a) for a, b in zip(old, new, strict=True)), "questions")
+
+
+# -- F5 and its argument ----------------------------------------------------------------------------------------------
+
+
+def depth(rows: Rows) -> Numbers:
+    """Points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
+    base, lost = rows[0], {}
+    for method in ("rmu", "adaptive_rmu"):
+        of_one = _of(rows, method=method)
+        lost[method] = dict(zip((row.config.layer for row in of_one), _lost(of_one, base, "bio"), strict=True))
+    rmu, adaptive = lost["rmu"], lost["adaptive_rmu"]
+    norms = {row.config.layer: row.first["forget_norm"] for row in _of(rows, method="rmu")}
+    return {
+        "RMU, blocks 2 to 10: points lost on bio": mean_of((rmu[layer] for layer in FIRST), "layers"),
+        "RMU, blocks 21 to 29: points lost on bio": mean_of((rmu[layer] for layer in LAST), "layers"),
+        "Adaptive RMU, blocks 21 to 29: points lost on bio": mean_of((adaptive[layer] for layer in LAST), "layers"),
+        "Adaptive RMU less RMU, all blocks: points lost on bio": mean_of(
+            (adaptive[layer] - rmu[layer] for layer in rmu), "layers"
+        ),
+        "RMU, blocks 17 to 25: points lost on bio": mean_of((rmu[layer] for layer in NEVER_ABOVE), "layers"),
+        "c / ‖h‖, blocks 17 to 25": mean_of((570 / norms[layer] for layer in NEVER_ABOVE), "layers"),
+    }
+
+
+def growth(rows: Rows) -> Numbers:
+    """How many times longer forget representations are in the last step of RMU's training than in its first, by layer."""
+    of_one = {row.config.layer: row for row in _of(rows, method="rmu")}
+
+    def over(layers: Iterable[int]) -> Number:
+        return mean_of((of_one[at].last["forget_norm"] / of_one[at].first["forget_norm"] for at in layers), "layers")
+
+    return {
+        "growth of ‖h‖, blocks 5 to 9": over(range(5, 10)),
+        "growth of ‖h‖, blocks 27 to 29": over(range(27, 30)),
+        "growth of ‖h‖, blocks 18 to 22": over(range(18, 23)),
+        "c / ‖h‖, blocks 18 to 22": mean_of((570 / of_one[at].first["forget_norm"] for at in range(18, 23)), "layers"),
+    }
+
+
+def training_time(rows: Rows) -> Numbers:
+    """Seconds of a training of Adaptive RMU over RMU's with the same layer, alpha and seed, and the like strength."""
+    seconds: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        if row.config and not row.error:
+            strength = row.config.coefficient if row.config.method == "rmu" else row.config.beta
+            key = (row.config.layer, row.config.alpha, row.config.steps, row.config.seed)
+            times = seconds.setdefault(key, {}).setdefault(row.config.method, [])
+            times.append((strength, row.seconds["training"]))
+    ratios = [
+        adaptive / rmu
+        for each in seconds.values()
+        if set(each) == {"rmu", "adaptive_rmu"}
+        for (_, rmu), (_, adaptive) in zip(sorted(each["rmu"]), sorted(each["adaptive_rmu"]), strict=False)
+    ]
+    return {"training time, Adaptive RMU / RMU": median_of(ratios, "pairs of trainings")}
+
+
+def one_for_all(rows: Rows) -> Numbers:
+    """Both methods with their best single setting and their best for each layer, as chosen on dev, on test questions."""
+    base = rows[0]
+    lost: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for method, key in (("rmu", "coefficient"), ("adaptive_rmu", "beta")):
+        settings: dict[tuple[float, float], dict[int, list[SweepRow]]] = {}
+        for row in _of(rows, method=method):
+            setting = settings.setdefault((getattr(row.config, key), row.config.alpha), {})
+            setting.setdefault(row.config.layer, []).append(row)
+        layers = sorted({row.config.layer for row in _of(rows, method=method)})
+        (shared,) = [by_layer for by_layer in settings.values() if len(by_layer) == len(layers)]
+        own = {  # where a layer's own setting is not the shared one, it is the other that was scored there
+            layer: next((by[layer] for by in settings.values() if layer in by and by is not shared), shared[layer])
+            for layer in layers
+        }
+        for name, by_layer in (("one", shared), ("own", own)):
+            lost[method, name] = {layer: _lost(of_one, base, "bio") for layer, of_one in by_layer.items()}
+    one, own = ({layer: fmean(lost["adaptive_rmu", kind][layer]) for layer in layers} for kind in ("one", "own"))
+    calm = [layer for layer in layers if layer not in SINKS]
+    gap = [
+        a - r for layer in calm for a, r in zip(lost["adaptive_rmu", "own"][layer], lost["rmu", "own"][layer], strict=True)
+    ]
+    seeds = range(len(lost["rmu", "one"][layers[0]]))
+
+    def worst(method: str) -> list[float]:
+        """For each seed the least that the one setting loses at any layer."""
+        return [min(lost[method, "one"][layer][seed] for layer in layers) for seed in seeds]
+
+    return {
+        "one beta: points lost on bio at its worst layer": mean_of(worst("adaptive_rmu"), "directions"),
+        "one beta less one c: points lost on bio at the worst layer": mean_of(
+            (a - r for a, r in zip(worst("adaptive_rmu"), worst("rmu"), strict=True)), "directions"
+        ),
+        "a beta for each layer less one beta: points lost on bio": mean_of((own[at] - one[at] for at in calm), "layers"),
+        "a setting for each layer, Adaptive RMU less RMU: points lost on bio": mean_of(gap, "layers and directions"),
+        "a setting for each layer, RMU at 17, 22 and 27: points lost on bio": mean_of(
+            (value for layer in (17, 22, 27) for value in lost["rmu", "own"][layer]), "layers and directions"
+        ),
+    }
+
+
+def below_the_norm_settings(config: UnlearnConfig) -> bool:
+    """Of layers/factors.jsonl: block 27, c = 570 (0.9 times the norm there), the usual matrices, long and loose."""
+    return config.coefficient == 570 and config.alpha == 30 and config.parameters is None
+
+
+def below_the_norm(rows: Rows) -> Numbers:
+    """Does RMU forget with c below ||h||?"""
+    found = _of(rows, coefficient=570.0, alpha=30.0, parameters=None)
+    lost = _lost(found, rows[0], "bio")
+    return {
+        "block 27, alpha 30: points lost on bio": mean_of(lost, "directions and numbers of steps"),
+        "block 27, alpha 30: c / ‖h‖": mean_of(
+            (570 / row.first["forget_norm"] for row in found), "directions and numbers of steps"
+        ),
+    }
+
+
+# -- the coefficient --------------------------------------------------------------------------------------------------
+
+
+def _at(stored: dict[str, Any], c: float) -> list[dict[str, Any]]:
+    """The rows of coefficient.json with this c after 40 steps, one for each direction."""
+    return [row for row in stored["rows"] if row["steps"] == 40 and row["coefficient"] == c]
+
+
+def alignment(records: list[dict[str, Any]]) -> Numbers:
+    """Median cos(u, h) on forget texts by c, from coefficient.json."""
+    (stored,) = records
+    middle = stored["quantiles"].index(0.5)
+    return {
+        f"median cos(u, h), c = {c:g}": mean_of((row["forget cosine"][middle] for row in _at(stored, c)), "directions")
+        for c in (114.0, 570.0, 1140.0)
+    }
+
+
+def shortest(records: list[dict[str, Any]]) -> Numbers:
+    """What the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
+    (stored,) = records
+    base = stored["base"]["bio"]["accuracy"]
+    lost = (100 * (base - row["bio"]["accuracy"]) for row in _at(stored, 28.5))
+    return {"c = 28.5: points lost on bio": mean_of(lost, "directions")}
+
+
+# -- T1 ---------------------------------------------------------------------------------------------------------------
+
+RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
+
+
+def methods(rows: Rows) -> Numbers:
+    """RMU and Adaptive RMU against the method of Table 1 that forgets most, each at the setting chosen for it on dev."""
+    by_method = {name: _of(rows, method=name) for name in ("rmu", "adaptive_rmu", *RIVALS)}
+    best = min(RIVALS, key=lambda name: fmean(row.scores["bio"].accuracy for row in by_method[name]))
+    pairs = {
+        "RMU less the best of LLMU, SCRUB, SSD": (best, "rmu"),
+        "Adaptive RMU less the best of LLMU, SCRUB, SSD": (best, "adaptive_rmu"),
+        "Adaptive RMU less RMU": ("rmu", "adaptive_rmu"),
+    }
+    return {
+        f"{name}: {kind} accuracy (points)": _change(by_method[old], by_method[new], topic)
+        for name, (old, new) in pairs.items()
+        for topic, kind in (("bio", "forget"), ("general", "general"))
+    }
+
+
+# -- Eq 20-22 ---------------------------------------------------------------------------------------------------------
+
+
+def suffixes(rows: list[dict[str, Any]]) -> Numbers:
+    """GCG against base and RMU: the searches that were made on both, by the gradient, for a fact."""
+    found: dict[str, dict[tuple, dict[str, Any]]] = {"base": {}, "RMU": {}}
+    for row in rows:
+        if row["part"] == "fact" and row["search"] == "gradient" and row["model"] in found:
+            found[row["model"]][row["prompt"], row["seed"], row["num_steps"]] = row
+    both = sorted(found["base"].keys() & found["RMU"].keys())
+
+    def by_question(model: str, name: str) -> list[float]:
+        """Mean over the steps of all searches for a question: searches begin with the same suffix, so they are not apart."""
+        return [
+            fmean(value for key in both if key[0] == question for value in found[model][key][name])
+            for question in sorted({key[0] for key in both})
+        ]
+
+    gradients = zip(by_question("RMU", "gradient_norm"), by_question("base", "gradient_norm"), strict=True)
+    return {
+        f"{model}: attacks after which the fact is said": share_of([of_one[key]["said"] for key in both], "attacks")
+        for model, of_one in found.items()
+    } | {
+        "token gradient, RMU / base": mean_of((rmu / base for rmu, base in gradients), "questions"),
+        "RMU: rank correlation of predicted and true gains": mean_of(by_question("RMU", "rank_correlation"), "questions"),
+    }

@@ -1,0 +1,122 @@
+"""The scorecard as a table: the same rows in the README, in notebook 10 and on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...errors import RmuLabError
+from .paper import CLAIMS, Claim
+from .sources import NotMeasuredError
+from .verdicts import Number
+
+HEAD = (
+    "claim",
+    "paper",
+    "what it says",
+    "what the paper reports",
+    "measured here [95% interval] (asked)",
+    "verdict",
+    "shown in",
+)
+START, END = "<!-- claims -->", "<!-- /claims -->"
+
+
+def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
+    """Each deciding number with its interval and what was asked of it."""
+    rule, lines = claim.rule, []
+    for name, number in numbers.items():
+        asked = [f"{c.relation} {c.threshold:g}" for c in (*rule.conclusion, *rule.partly) if c.number == name]
+        against = [f"{c.relation} {c.threshold:g} against the argument" for c in rule.against if c.number == name]
+        lines.append(f"{name}: {number} ({', '.join(dict.fromkeys([*asked, *against]))})")
+    return lines
+
+
+def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
+    """Every claim's cells in the order of `HEAD`, from the stored results.
+
+    Where nothing is measured yet, the cell says what would measure it.
+    """
+    found = []
+    for claim in CLAIMS.values():
+        try:
+            lines = measured(claim, claim.numbers())
+        except NotMeasuredError as missing:
+            lines = [str(missing)]
+        found.append((claim.id, claim.part, claim.statement, claim.reported, lines, claim.verdict(), claim))
+    return found
+
+
+def markdown(notebooks: str = "") -> str:
+    """The table in Markdown; `notebooks` is the way from where it will stand to the notebooks, such as ``"notebooks/"``."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for name, part, statement, reported, numbers, verdict, claim in rows():
+        link = f"[{place(claim)}]({notebooks}{claim.shown})" if claim.shown else place(claim)
+        texts = [_escaped(text) for text in (part, statement, reported)]
+        cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def place(claim: Claim) -> str:
+    """Notebook and section in words."""
+    return f"{claim.shown[:2]}: {claim.shows}" if claim.shown else claim.shows
+
+
+def _escaped(text: str) -> str:
+    """What Markdown would take for a column or for emphasis."""
+    for mark in "|*_":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def as_json() -> list[dict[str, Any]]:
+    """Every claim with its rule, its numbers and their margins, as plain values; numbers are empty if not measured yet."""
+    plain = []
+    for claim in CLAIMS.values():
+        try:
+            numbers = claim.numbers()
+        except NotMeasuredError:
+            numbers = {}
+        row = {
+            "id": claim.id,
+            "paper": claim.part,
+            "statement": claim.statement,
+            "reported": claim.reported,
+            "protocol": claim.protocol,
+            "rule": str(claim.rule),
+            "numbers": {name: asdict(number) for name, number in numbers.items()},
+            "margins": [asdict(each) | {"margin": each.margin(numbers)} for each in claim.rule.conditions if numbers],
+            "verdict": claim.verdict(),
+            "shown": claim.shown,
+            "stored": [source.file for source in claim.sources],
+        }
+        plain.append(row)
+    return plain
+
+
+def rewrite(path: Path, notebooks: str) -> None:
+    """Put the table between the two markers of a Markdown file; what stands around them is kept.
+
+    Raises
+    ------
+    RmuLabError
+        if the file cannot be read or written, or has not each marker once.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RmuLabError(f"{path} cannot be read ({error}); give a Markdown file.") from None
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
+        raise RmuLabError(f"{path} has no place for the table; write {START} and {END} where it is to stand.")
+    before, rest = text.split(START)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(f"{before}{START}\n{markdown(notebooks)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise RmuLabError(f"{path} cannot be written ({error.strerror}); choose another place.") from None

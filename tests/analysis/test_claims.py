@@ -1,0 +1,454 @@
+"""The scorecard: rules and intervals as laws, stored numbers against verdicts, code and data, one table everywhere."""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import math
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, cli, grid, load_corpus, load_questions, sweep
+from rmu_lab.analysis.claims import (
+    ARGUMENT_FAILS,
+    CLAIMS,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    SCALE_DEPENDENT,
+    VERDICTS,
+    Condition,
+    NotMeasuredError,
+    Number,
+    Rule,
+    markdown,
+    mean_of,
+    measure,
+    rewrite,
+    sources,
+    stored,
+)
+from rmu_lab.analysis.claims.verdicts import correlation_of, median_of
+from tests.conftest import tiny_model
+
+ROOT = Path(__file__).parent.parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+SOURCES = list(
+    {
+        source.file: source
+        for claim in CLAIMS.values()
+        for source in claim.sources
+        if (sources.results_folder() / source.file).is_file()
+    }.values()
+)
+MEASURED = {name: claim for name, claim in CLAIMS.items() if claim.verdict() != NOT_MEASURED}
+PARTS = {"Prop 1", "F2 a–d", "F2 e–h", "Eq 8–19", "F1", "F3", "F4", "F5", "T1", "Eq 20–22", "Alg 1"}  # noqa: RUF001
+DISPUTED = {  # where the paper's mathematics or its reading of a figure is in dispute
+    "the variance of c u": "prop1-variance",
+    "larger c, more random logits": "prop1-randomness",
+    "the assumptions of Proposition 1": "prop1-assumptions",
+    "an optimal coefficient": "eq19-optimal",
+    "later layers are more robust": "f1-robust",
+    "RMU fails where the norm exceeds c": "f5-norm",
+    "gradients near zero": "eq22-gradients",
+    "L times less search": "alg1-search",
+}
+
+
+# -- intervals and rules ----------------------------------------------------------------------------------------------
+
+
+def number(low: float, high: float) -> Number:
+    return Number((low + high) / 2, low, high, 3, "texts")
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+def test_mean_of_known_values():
+    found = mean_of([1, 2, 3, 4], "texts")  # s.d. 1.29099, t(0.975, 3) = 3.18245
+    assert (found.value, found.n) == (2.5, 4)
+    assert found.high - 2.5 == pytest.approx(3.18245 * 1.29099 / 2, rel=1e-4)
+
+
+def test_mean_of_one_value_is_refused():
+    with pytest.raises(RmuLabError, match="at least two"):
+        mean_of([1.0], "texts")
+
+
+def test_interval_of_a_median_leaves_out_what_the_binomial_allows():
+    found = median_of(range(1, 11), "pairs")  # P(at most 1 of 10 below the median) = 0.011, at most 2: 0.055
+    assert (found.value, found.low, found.high) == (5.5, 2, 9)
+    with pytest.raises(RmuLabError, match="at least six"):
+        median_of(range(5), "pairs")
+
+
+def test_interval_of_a_correlation():
+    found = correlation_of([(1, 1), (2, 3), (3, 2), (4, 4)], "directions")
+    assert found.value == pytest.approx(0.8)
+    assert math.atanh(found.high) - math.atanh(0.8) == pytest.approx(1.96, abs=0.01)  # 1 / sqrt(4 - 3) standard errors
+
+
+@given(st.lists(finite, min_size=2, max_size=2), finite, st.sampled_from("<>"))
+def test_a_condition_holds_if_the_whole_interval_does(ends, threshold, relation):
+    measured = {"x": number(min(ends), max(ends))}
+    condition = Condition("x", relation, threshold)
+    everywhere = all(end < threshold if relation == "<" else end > threshold for end in ends)
+    assert condition.holds(measured) == everywhere == (condition.margin(measured) > 0)
+
+
+def test_a_condition_on_a_number_that_is_not_there_says_so():
+    with pytest.raises(RmuLabError, match="no number 'x'"):
+        Condition("x", "<", 1).holds({"y": number(0, 1)})
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "against", "partly", "verdict"),
+    [
+        (True, False, False, REPRODUCED),
+        (True, False, True, REPRODUCED),
+        (True, True, False, ARGUMENT_FAILS),
+        (True, True, True, ARGUMENT_FAILS),
+        (False, False, True, SCALE_DEPENDENT),
+        (False, True, True, SCALE_DEPENDENT),
+        (False, False, False, NOT_REPRODUCED),
+        (False, True, False, NOT_REPRODUCED),
+    ],
+)
+def test_verdict_of_a_rule(conclusion, against, partly, verdict):
+    names = {"a": conclusion, "b": against, "c": partly}
+    rule = Rule(*((Condition(name, ">", 0),) for name in names))
+    assert rule.verdict({name: number(1, 2) if holds else number(-1, 2) for name, holds in names.items()}) == verdict
+
+
+def test_a_rule_without_the_optional_parts_has_two_verdicts():
+    rule = Rule((Condition("a", ">", 0),))
+    assert (rule.verdict({"a": number(1, 2)}), rule.verdict({"a": number(-1, 2)})) == (REPRODUCED, NOT_REPRODUCED)
+    assert str(rule) == "reproduced if a > 0; else not reproduced"
+
+
+# -- the paper --------------------------------------------------------------------------------------------------------
+
+
+def test_no_part_of_the_paper_without_a_claim():
+    assert {claim.part for claim in CLAIMS.values()} == PARTS
+    assert set(DISPUTED.values()) <= set(CLAIMS)
+
+
+def test_only_what_a_long_benchmark_measures_may_be_missing():
+    assert {claim.part for name, claim in CLAIMS.items() if name not in MEASURED} <= {"T1", "Eq 20–22"}  # noqa: RUF001
+
+
+@pytest.mark.parametrize("claim", MEASURED.values(), ids=MEASURED)
+def test_stored_numbers_give_a_verdict(claim):
+    """Every number that the rule asks for was measured; the verdict is one of the fixed set."""
+    assert claim.verdict() in VERDICTS
+    assert set(claim.numbers()) == {condition.number for condition in claim.rule.conditions}
+    assert all(found.low <= found.value <= found.high and found.n >= 3 for found in claim.numbers().values())
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS.values() if claim.shown], ids=lambda claim: claim.id)
+def test_notebook_sections_exist(claim):
+    """Anchors as JupyterLab makes them: the heading's text with hyphens for spaces."""
+    name, anchor = claim.shown.split("#")
+    cells = nbformat.read(NOTEBOOKS / name, as_version=4).cells
+    headings = [
+        line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line[:1] == "#"
+    ]
+    anchors = [heading.lstrip("#").strip().replace(" ", "-") for heading in headings]
+    assert anchors.count(unquote(anchor)) == 1
+    assert not set(anchor) & set(' "<>)')  # a Markdown link would end there
+
+
+SAID = {  # what the notebooks' own verdicts say; where one changes, so must the other
+    "prop1": (2, "formula reproduced"),
+    "prop1-assumptions": (2, "the assumptions fail in a trained model"),
+    "prop1-randomness": (2, "at fixed $\\eta$ the spread falls with $c$"),
+    "prop1-confidence": (2, "argument fails, observation survives in part"),
+    "f2-normal": (2, "**not reproduced** | excess kurtosis"),
+    "f2-aligned": (3, "(F2 e–h) | **reproduced** for a fixed number of steps"),  # noqa: RUF001
+    "f1-depth": (3, "(F1, first half) | **reproduced**"),
+    "f1-steered": (3, "**not** with fixed noise block by block"),
+    "eq19": (3, "**reproduced** as mathematics"),
+    "eq19-optimal": (3, "**argument fails**: it is the coefficient that changes the output least"),
+    "f3-speed": (4, "F3, speed | **reproduced**"),
+    "f3-price": (4, "F3, price in general accuracy | **reproduced**"),
+    "f4": (
+        5,
+        "F4: with fixed $c$ the norm grows towards $c$ early and stays put late | **argument fails but conclusion holds**",
+    ),
+    "f5": (5, "Adaptive RMU works at most | **argument fails but conclusion holds**"),
+    "f5-norm": (5, "... because $\\lVert h\\rVert$ exceeds $c$ | **not reproduced**"),
+    "alg1-search": (5, "one $\\beta$ serves every layer | **reproduced**"),
+}
+
+
+@pytest.mark.parametrize(("name", "chapter", "words"), [(name, *said) for name, said in SAID.items()])
+def test_verdicts_are_those_of_the_notebooks(name, chapter, words):
+    (path,) = NOTEBOOKS.glob(f"{chapter:02}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    assert words in "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+# -- stored results ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.file)
+def test_stored_results_are_of_this_code_and_data(source):
+    """Same major and minor version, same settings, same texts and questions as a run would take today."""
+    assert source.stale() == []
+
+
+def provenances(path: Path) -> list[dict]:
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line)["provenance"] for line in text.splitlines()] if path.suffix == ".jsonl" else [
+        json.loads(text)["provenance"]
+    ]  # fmt: skip
+
+
+class _Parsed(Exception):
+    """Raised in place of what would follow the parsing of a command line."""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.file)
+def test_stored_results_name_a_command_that_parses(source, monkeypatch):
+    """Its module exists, and takes these options today."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser, *args, **kwargs):
+        parse(parser, *args, **kwargs)
+        raise _Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    for command in {record["command"] for record in provenances(sources.results_folder() / source.file)}:
+        python, flag, module, *arguments = shlex.split(command)
+        assert (python.startswith("python"), flag) == (True, "-m")
+        if module == "rmu_lab.cli":
+            one = typer.main.get_command(cli.app).commands[arguments[0]]
+            with one.make_context(arguments[0], arguments[1:]) as context:
+                assert context.params
+        else:
+            monkeypatch.setattr(sys, "argv", [module, *arguments])
+            with pytest.raises(_Parsed):
+                importlib.import_module(module).main()
+
+
+def test_stale_settings_data_and_versions_are_noticed(tmp_path, monkeypatch):
+    source = next(source for source in SOURCES if isinstance(source, sources.Measurement) and source.data)
+    record = json.loads((sources.results_folder() / source.file).read_text())
+    record["data"] = dict.fromkeys(record["data"], "0" * 64)
+    record["provenance"]["versions"]["rmu-lab"] = "0.0.9"
+    (tmp_path / "claims").mkdir()
+    (tmp_path / source.file).write_text(json.dumps(record))
+    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
+    other = dataclasses.replace(source, settings={**source.settings, "layer": 3})
+    assert len(other.stale()) == 1 + len(source.data) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("prop1", "rmu-lab claims --run"),
+        ("f3-speed", "python -m benchmarks.training"),
+        ("t1", "python -m benchmarks.methods"),
+        ("eq22-attack", "python -m benchmarks.attacks"),
+    ],
+)
+def test_a_missing_result_is_no_verdict_and_says_what_makes_it(name, line, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
+    with pytest.raises(NotMeasuredError, match=rf"There is no data/results/.*; make it with `{line}"):
+        CLAIMS[name].numbers()
+    assert CLAIMS[name].verdict() == NOT_MEASURED
+    assert f"| **{NOT_MEASURED}** |" in markdown()
+
+
+# -- anew -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_claim_trains_only_what_it_needs_and_goes_on_after_a_stop(tmp_path, tokenizer, monkeypatch):
+    model = tiny_model("llama")
+    texts = load_corpus("forget_bio"), load_corpus("retain_general")
+    settings = grid(base=UnlearnConfig(steps=1, layer=3, max_length=8), seed=[0, 1, 2])
+    asked = {"bio": load_questions("bio", split="test").shuffle(seed=0).select(range(4))}
+    sweep(model, tokenizer, *texts, settings, asked, out=tmp_path / "stored" / "part.jsonl", progress=False)
+
+    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path / "stored")
+    monkeypatch.setattr("rmu_lab.models.load_model", lambda name, device: (model, tokenizer))
+
+    def losses(rows):
+        return {"last loss": mean_of((row.last["loss"] for row in rows if row.config and row.config.seed), "seeds")}
+
+    source = sources.StoredSweep("part.jsonl", losses, "a line", lambda config: config.seed > 0)
+    assert source.stale() == []
+    with pytest.raises(RmuLabError, match=r"repeats 2 trainings .* give --out FOLDER"):
+        source.fresh(None)
+    assert source.fresh(tmp_path / "new")["last loss"].value == pytest.approx(source.stored()["last loss"].value, rel=1e-5)
+    written = (tmp_path / "new" / "part.jsonl").read_text()
+    assert len(written.splitlines()) == 3  # the base model and two settings
+    source.fresh(tmp_path / "new")
+    assert (tmp_path / "new" / "part.jsonl").read_text() == written
+
+
+def test_a_measurement_is_stored_with_what_decides_it(tmp_path, tokenizer, monkeypatch):
+    model = tiny_model("llama")
+    source = sources.Measurement(
+        "optimum", measure.optimum, {"layer": 2, "to_layers": [3], "directions": 5, "text": "sea fish", "step": 0.01}
+    )
+    fresh = source.on(model, tokenizer, out=tmp_path / "claims")
+    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
+    assert source.stored() == fresh
+    assert source.stale() == []
+    # Eq 19 is least squares: the closed form and finite differences agree.
+    assert fresh["c* off least squares by finite differences, in units of ‖h‖"].high < 1e-3
+
+
+def test_with_a_pre_norm_model_the_logits_spread_falls_like_one_over_c(tokenizer):
+    found = measure.spread(
+        tiny_model("llama"), tokenizer, layer=3, coefficients=[1e3, 1e4, 1e5], directions=2, draws=4,
+        texts=["the sea a fish", "cold water river stone", "old house green tree"],
+    )  # fmt: skip
+    for name in ("slope of log spread over noise", "slope of log spread over texts"):
+        assert found[name].value == pytest.approx(-1, abs=0.05)
+
+
+def test_training_from_shared_passes_is_unlearn(tokenizer):
+    from rmu_lab import unlearn
+
+    model = tiny_model("llama")
+    config = UnlearnConfig(method="rmu", coefficient=20.0, layer=3, steps=2, max_length=16)
+    (shared,) = measure.trained(model, tokenizer, [config])
+    alone = unlearn(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False)
+    for name, matrix in alone.edit.items():
+        assert matrix.allclose(shared.edit[name], atol=1e-6)
+
+
+def table_of_methods(seeds: int, **right: str) -> list[SweepRow]:
+    """Rows of the base model and of each method, all seeds alike, from marks of what was answered rightly."""
+
+    def row(method: str, seed: int, marks: str) -> SweepRow:
+        config = None if method == "base" else UnlearnConfig(method="rmu", seed=seed)
+        config = config and types.SimpleNamespace(seed=seed, to_dict=lambda: {"method": method})
+        plain = {"correct": marks, "predictions": "0" * len(marks), "style": "cloze"}
+        scores = {topic: Accuracy.from_dict(plain) for topic in ("bio", "general")}
+        return SweepRow("", config, scores, {}, {}, {}, None, "", {}, {})
+
+    return [row("base", 0, "1" * 8), *(row(name, seed, marks) for name, marks in right.items() for seed in range(seeds))]
+
+
+def test_methods_are_held_against_the_one_that_forgets_most():
+    found = stored.methods(
+        table_of_methods(3, rmu="11000000", adaptive_rmu="10000000", llmu="11111111", scrub="11110000", ssd="11111100")
+    )
+    assert (
+        found["RMU less the best of LLMU, SCRUB, SSD: forget accuracy (points)"].value == -25
+    )  # 2 of 8 less than SCRUB's 4
+    assert found["Adaptive RMU less RMU: general accuracy (points)"].value == -12.5
+
+
+def suffix_row(model: str, prompt: str, seed: int, said: bool, gradient: float, **changes) -> dict:
+    return {
+        "part": "fact", "search": "gradient", "num_steps": 16, "model": model, "prompt": prompt, "seed": seed, "said": said,
+        "gradient_norm": [gradient, 3 * gradient], "rank_correlation": [0.2, 0.4],
+    } | changes  # fmt: skip
+
+
+def test_suffixes_are_compared_on_the_same_searches():
+    rows = [
+        suffix_row(model, prompt, seed, model == "base", {"base": 2.0, "RMU": 1.0}[model] * (1 + len(prompt)))
+        for model in ("base", "RMU")
+        for prompt in ("a", "bb", "ccc")
+        for seed in (0, 1)
+    ]
+    rows += [suffix_row("RMU", "a", 2, True, 99.0, num_steps=48), suffix_row("RMU", "a", 1, True, 99.0, search="random")]
+    found = stored.suffixes(rows)
+    assert found["token gradient, RMU / base"].value == pytest.approx(0.5)
+    assert found["RMU: rank correlation of predicted and true gains"].value == pytest.approx(0.3)
+    shares = [found[f"{model}: attacks after which the fact is said"] for model in ("base", "RMU")]
+    assert [(share.value, share.n) for share in shares] == [(1, 6), (0, 6)]
+    assert CLAIMS["eq22-attack"].verdict(found) == ARGUMENT_FAILS
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def between(text: str) -> str:
+    return text.split("<!-- claims -->\n")[1].split("\n<!-- /claims -->")[0]
+
+
+def test_readme_has_the_table():
+    """`rmu-lab claims --markdown README.md` writes it."""
+    assert between((ROOT / "README.md").read_text(encoding="utf-8")) == markdown("notebooks/")
+
+
+def test_notebook_10_shows_the_table():
+    cells = nbformat.read(NOTEBOOKS / "10_scorecard.ipynb", as_version=4).cells
+    shown = [
+        output.data["text/markdown"]
+        for cell in cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert markdown() in shown
+
+
+def test_the_table_escapes_what_markdown_would_take():
+    for line in markdown().splitlines():
+        assert len(re.findall(r"(?<!\\)\|", line)) == 8
+
+
+def test_command_prints_the_table_and_writes_it_as_json(tmp_path):
+    outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")], env={"COLUMNS": "3000"})
+    assert outcome.exit_code == 0, outcome.output
+    plain = json.loads((tmp_path / "claims.json").read_text())
+    assert [row["id"] for row in plain] == list(CLAIMS)
+    assert {name for name in MEASURED if CLAIMS[name].numbers()} == {row["id"] for row in plain if row["numbers"]}
+    for row in plain:
+        assert row["verdict"] == CLAIMS[row["id"]].verdict()
+        (line,) = (line for line in outcome.output.splitlines() if line.startswith(f"│ {row['id']} "))
+        cells = [cell.strip() for cell in line.split("│")]
+        assert {row["id"], row["paper"], row["statement"], row["reported"], row["verdict"]} <= set(cells)
+        for name, found in row["numbers"].items():
+            assert f"{name}: {Number.from_dict(found)} (" in outcome.output
+
+
+def test_command_names_claims_it_does_not_know():
+    outcome = CliRunner().invoke(cli.app, ["claims", "--run", "f9"])
+    assert outcome.exit_code == 1 and "no claim 'f9'" in outcome.output
+
+
+def test_command_says_what_a_long_repetition_takes():
+    outcome = CliRunner().invoke(cli.app, ["claims", "--run", "f3-speed"], env={"COLUMNS": "3000"})
+    assert outcome.exit_code == 1
+    assert "repeats 18 trainings of data/results/training/front.jsonl" in outcome.output and "--out FOLDER" in outcome.output
+
+
+@pytest.mark.slow
+def test_repeating_a_claim_on_smollm2_gives_its_verdict():
+    outcome = CliRunner().invoke(cli.app, ["claims", "--run", "eq19"], env={"COLUMNS": "3000"})
+    assert "Verdict stored: reproduced. Verdict now: reproduced." in outcome.output
+
+
+def test_rewriting_keeps_what_stands_around_and_needs_both_markers(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- claims -->\nto go\n<!-- /claims -->\nafter\n")
+    rewrite(page, "n/")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- claims -->\n| claim |") and text.endswith("\n<!-- /claims -->\nafter\n")
+    assert "to go" not in text and "(n/02_confidence_reduction.ipynb#" in text
+    rewrite(page, "n/")
+    assert page.read_text(encoding="utf-8") == text
+    page.write_text("<!-- claims -->")
+    with pytest.raises(RmuLabError, match="no place for the table"):
+        rewrite(page, "n/")
