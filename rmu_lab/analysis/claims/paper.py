@@ -503,7 +503,7 @@ _ROWS = [
         part="Eq 20–22",
         statement="An RMU model gives a white-box GCG attacker token gradients near zero, ...",
         reported="argument",
-        protocol="GCG's gradient at the suffix it starts from, four forget questions, base and RMU (c = 570, one direction).",
+        protocol="GCG's gradient at the suffix it starts from, four forget questions, base and RMU with c = 570 (one u).",
         sources=(GAINS,),
         rule=Rule((below("token gradient, RMU / base", 0.1),)),
         shown=f"{ATTACKS}#3-·-Is-the-gradient-near-zero,-and-does-it-say-anything?",
@@ -514,8 +514,8 @@ _ROWS = [
         part="Eq 20–22",
         statement="... which do not tell which swap helps, as those of the base model do.",
         reported="argument",
-        protocol="The same questions: Spearman's correlation of the gains that the gradient predicts for 24 random swaps of a "
-        "token with their true gains.",
+        protocol="The same questions: Spearman's correlation of the gains that the gradient predicts for 24 random swaps "
+        "of a token with their true gains.",
         sources=(GAINS,),
         rule=Rule(
             (
@@ -531,8 +531,8 @@ _ROWS = [
         part="Eq 20–22",
         statement="So GCG finds no suffix that brings the answer back.",
         reported="in Li et al.: two Yi-34B questions, base broken in some 50 steps, RMU not in 2,500",
-        protocol="GCG on three forget questions, base and RMU, two searches of 16 steps each: is the fact said after the best "
-        "suffix? Argument: its first link, gradients near zero.",
+        protocol="GCG on three forget questions, base and RMU, two searches of 16 steps each: is the fact said after the "
+        "best suffix? Argument: its first link, gradients near zero.",
         sources=(SUFFIXES, GAINS),
         rule=Rule(
             (
