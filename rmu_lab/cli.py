@@ -311,7 +311,9 @@ def claims(
             rewrite(readme, notebooks="notebooks/")
         if json_out is not None:
             write_json(json_out, as_json())
-        table = Table(*HEAD, title="Which of the paper's claims hold?", show_lines=True)
+        table = Table(title="Which of the paper's claims hold?", show_lines=True, expand=True)
+        for head, share in zip(HEAD, (3, 2, 5, 4, 9, 4, 3), strict=True):
+            table.add_column(head, ratio=share)
         for *texts, measured, verdict, claim in rows():
             cells = [*texts, "\n".join(measured), verdict, place(claim)]
             table.add_row(*map(escape, cells))
