@@ -4,8 +4,8 @@
     python -m benchmarks.advisor --model gemma-3-270m --weights 1 --out data/results/advisor/gemma3-270m.jsonl
 
 The grid: the proposed layer, the middle and three quarters of the depth, each with the advisor's own numbers
-for it, times lr x {1/3, 1, 3} and alpha x {1/10, 1} (or other factors). Adaptive RMU, `dev` questions, one direction. The best
-is the least bio accuracy among settings that cost at most three points of general accuracy.
+for it, times lr x {1/3, 1, 3} and alpha x {1/10, 1} (or other factors). Adaptive RMU, `dev` questions, one
+direction. The best is the least bio accuracy among settings that cost at most three points of general accuracy.
 """
 
 import argparse
