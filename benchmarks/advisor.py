@@ -1,11 +1,11 @@
 """How close the advisor's proposal comes to the best of a grid around it, on a model of your choice.
 
     python -m benchmarks.advisor --out data/results/advisor_smollm2.jsonl
-    python -m benchmarks.advisor --model path/to/model --out rows.jsonl
+    python -m benchmarks.advisor --model gemma-3-270m --weights 1 --out data/results/advisor/gemma3-270m.jsonl
 
 The grid: the proposed layer, the middle and three quarters of the depth, each with the advisor's own numbers
-for it, times lr x {1/3, 1, 3} and alpha x {1/10, 1}. Adaptive RMU, `dev` questions, one direction. The best
-is the least bio accuracy among settings that cost at most three points of general accuracy.
+for it, times lr x {1/3, 1, 3} and alpha x {1/10, 1} (or other factors). Adaptive RMU, `dev` questions, one
+direction. The best is the least bio accuracy among settings that cost at most three points of general accuracy.
 """
 
 import argparse
@@ -24,6 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2-135m", help="short name, path or hub id")
     parser.add_argument("--questions", type=int, default=64, help="of each dev set, drawn with a fixed seed")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1 / 3, 1.0, 3.0], help="times the proposed lr")
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.1, 1.0], help="times the proposed alpha")
     parser.add_argument("--out", type=Path, required=True, help="file of the rows")
     arguments = parser.parse_args()
     model, tokenizer = load_model(arguments.model, device="cpu")
@@ -38,7 +40,7 @@ def main() -> None:
     proposal = advice.config()
     settings = [proposal] + [
         replace(own, lr=own.lr * rate, alpha=own.alpha * weight)
-        for own in map(advice.config, layers) for rate in (1 / 3, 1.0, 3.0) for weight in (0.1, 1.0)
+        for own in map(advice.config, layers) for rate in arguments.rates for weight in arguments.weights
     ]  # fmt: skip
     base, proposed, *others = sweep(model, tokenizer, *texts, settings, questions, out=arguments.out)
     rows = [proposed, *others]

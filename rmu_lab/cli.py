@@ -380,7 +380,9 @@ def claims(
             rewrite(readme, notebooks="notebooks/")
         if json_out is not None:
             write_json(json_out, as_json())
-        table = Table(*HEAD, title="Which of the paper's claims hold?", show_lines=True)
+        table = Table(title="Which of the paper's claims hold?", show_lines=True, expand=True)
+        for head, share in zip(HEAD, (None, 1, 3, 2, 5, 2, 2), strict=True):
+            table.add_column(head, ratio=share, no_wrap=share is None)  # --run takes the whole id
         for *texts, measured, verdict, claim in rows():
             cells = [*texts, "\n".join(measured), verdict, place(claim)]
             table.add_row(*map(escape, cells))

@@ -37,6 +37,7 @@ DEPTHS = (1 / 6, 1 / 3)  # of the model; published settings: 7 of 32, 7 of 32, 1
 TOLERANCE = 0.29  # of its norm: a retain token moved so far costs as much as a forget token not moved at all
 STEPS = 40  # for each topic
 PATH = 0.5  # of the way that Adam's steps would cover if all of them agreed, in units of the way to the target
+TURN = 1.0  # the same where a norm follows: what they would add to the matrix's output, in units of that output
 POSITIVE_COSINE = 0.75**0.5  # cos(u, 1) of a direction with entries from U(0, 1)
 
 
@@ -60,6 +61,10 @@ class LayerProfile:
     moves away from that on retain text, in each dimension, when every entry changes by 1 in the direction of its sign."""
     weight_rms: float
     """Root mean square of that matrix's entries."""
+    written_rms: float
+    """Root mean square, over the counted tokens of both kinds, of the entries of what that matrix puts out."""
+    normalised: bool
+    """Whether that goes through a norm before it is added to the residual stream (Gemma 2 and 3)."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,11 @@ def advise(
     entries only, so all rows of a matrix change alike, by lr times the signs of m_k; that moves h along u by lr times
     sqrt(0.75 d) ||m_k||_1 a step. What forget and retain text share of m_k must cancel in the end, so the difference is
     what counts. Blocks between are taken to pass the change on as it is. Taught in notebook 05.
+
+    Where a norm follows the matrix (Gemma 2 and 3), the size of its output is lost, and only what is added in relation
+    to what is there, of root mean square o, turns it. There
+
+        lr    = (sum of o_k) / (T * sum over k = l-2 .. l of ||m_k(forget) - m_k(retain)||_1)
 
     Parameters
     ----------
@@ -196,11 +206,19 @@ def _profile(model: PreTrainedModel, batch: TokenBatch, n_forget: int) -> tuple[
 
         return hook
 
+    def see_written(row: dict[str, Any]) -> Any:
+        def hook(_module: nn.Module, _args: tuple, output: Tensor) -> None:
+            row["written_rms"] = output.float()[counted].square().mean().sqrt().item()
+
+        return hook
+
     with ExitStack() as hooks:
         for index, (name, *_) in block_parameters(model, range(len(blocks)), None).items():
             matrix = blocks[index].get_submodule(name.rpartition(".")[0])
             measured[index]["weight_rms"] = blocks[index].get_parameter(name).detach().float().square().mean().sqrt().item()
+            measured[index]["normalised"] = any("post_feedforward" in child for child, _ in blocks[index].named_children())
             hooks.callback(matrix.register_forward_pre_hook(see_input(measured[index])).remove)
+            hooks.callback(matrix.register_forward_hook(see_written(measured[index])).remove)
             hooks.callback(blocks[index].register_forward_hook(see_output(measured[index])).remove)
         with torch.no_grad(), frozen(model):
             model(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)
@@ -247,11 +265,14 @@ def _numbers(profile: tuple[LayerProfile, ...], layer: int, size: int, beta: flo
     """c, alpha and lr at a layer, to two digits; `steps` are those of one topic."""
     here = profile[layer]
     target = beta * here.forget_norm
-    reach = sum(block.reach for block in profile[layer - 2 : layer + 1])
+    window = profile[layer - 2 : layer + 1]
+    way = PATH * target / (size**0.5 * POSITIVE_COSINE)  # in each entry of h
+    if here.normalised:
+        way = TURN * sum(block.written_rms for block in window)
     numbers = {
         "coefficient": target,
         "alpha": (target / (TOLERANCE * here.retain_norm)) ** 2,
-        "lr": PATH * target / (steps * size**0.5 * POSITIVE_COSINE * reach),
+        "lr": way / (steps * sum(block.reach for block in window)),
     }
     return {name: float(f"{value:.2g}") for name, value in numbers.items()}
 
@@ -262,13 +283,15 @@ def _reasons(
     here, among = profile[layer], _candidates(profile)
     best = max(row.separability for row in profile)
     relative = numbers["lr"] * STEPS / statistics.fmean(block.weight_rms for block in profile[layer - 2 : layer + 1])
+    agreed = "would move forget text half of the way to its target"
+    if here.normalised:
+        agreed = (
+            "would add to what the matrices put out as much as is there (a norm follows them, so only this ratio counts)"
+        )
     lr = (
-        f"Measured: {STEPS} steps of Adam at this rate, if all agreed, would move forget text half of the way to its "
-        f"target; entries change by up to {relative:.1f} times their root mean square. Half is a rule of thumb from "
-        "SmolLM2-135M; try three times more and less."
+        f"Measured: {STEPS} steps of Adam at this rate, if all agreed, {agreed}; entries change by up to {relative:.1f} "
+        "times their root mean square. How far is a rule of thumb; try three times more and less."
     )
-    if any("post_feedforward" in name for name, _ in decoder_blocks(model)[layer].named_children()):
-        lr += " This model normalises what its MLPs put out, which this does not take into account: trust it less."
     return {
         "layer": (
             f"Forget and retain tokens are told apart in {here.separability:.0%} of pairs, the most among layers "

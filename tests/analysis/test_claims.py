@@ -232,7 +232,7 @@ def test_stored_results_name_a_command_that_parses(source, monkeypatch):
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
     for command in {record["command"] for record in provenances(sources.results_folder() / source.file)}:
-        python, flag, module, *arguments = shlex.split(command)
+        python, flag, module, *arguments = (part for part in shlex.split(command) if part != "-u")
         assert (python.startswith("python"), flag) == (True, "-m")
         if module == "rmu_lab.cli":
             one = typer.main.get_command(cli.app).commands[arguments[0]]
@@ -356,27 +356,33 @@ def test_methods_are_held_against_the_one_that_forgets_most():
     assert found["Adaptive RMU less RMU: general accuracy (points)"].value == -12.5
 
 
-def suffix_row(model: str, prompt: str, seed: int, said: bool, gradient: float, **changes) -> dict:
-    return {
-        "part": "fact", "search": "gradient", "num_steps": 16, "model": model, "prompt": prompt, "seed": seed, "said": said,
-        "gradient_norm": [gradient, 3 * gradient], "rank_correlation": [0.2, 0.4],
-    } | changes  # fmt: skip
+def test_gradients_are_compared_on_the_same_questions():
+    def row(model: str, prompt: str, norm: float, rho: float, **changes) -> dict:
+        one = {"model": model, "prompt": prompt, "gradient_norm": norm, "rank_correlation": rho, "among": "any"}
+        return one | {"topic": "infectious disease"} | changes
+
+    rows = [row("base", prompt, 2, 0.4) for prompt in "abc"] + [row("RMU", prompt, 1, -0.2) for prompt in "abcd"]
+    rows += [row("RMU", "a", 9, 9, among="top"), row("RMU", "b", 9, 9, topic="general"), row("RMU", "{suffix} a", 9, 9)]
+    found = stored.gains(rows)
+    assert [(number.value, number.n) for number in found.values()] == [
+        (0.5, 3),
+        (pytest.approx(0.4), 3),
+        (pytest.approx(-0.2), 3),
+    ]
+    assert CLAIMS["eq22-signal"].verdict(found) == REPRODUCED and CLAIMS["eq22-gradients"].verdict(found) == NOT_REPRODUCED
 
 
 def test_suffixes_are_compared_on_the_same_searches():
-    rows = [
-        suffix_row(model, prompt, seed, model == "base", {"base": 2.0, "RMU": 1.0}[model] * (1 + len(prompt)))
-        for model in ("base", "RMU")
-        for prompt in ("a", "bb", "ccc")
-        for seed in (0, 1)
-    ]
-    rows += [suffix_row("RMU", "a", 2, True, 99.0, num_steps=48), suffix_row("RMU", "a", 1, True, 99.0, search="random")]
+    def row(model: str, prompt: str, seed: int, **changes) -> dict:
+        one = {"part": "fact", "search": "gradient", "num_steps": 16, "model": model, "prompt": prompt, "seed": seed}
+        return one | {"said": model == "base"} | changes
+
+    rows = [row(model, prompt, seed) for model in ("base", "RMU") for prompt in "abc" for seed in (0, 1)]
+    rows += [row("RMU", "a", 2, said=True, num_steps=48), row("RMU", "a", 1, said=True, search="random")]
     found = stored.suffixes(rows)
-    assert found["token gradient, RMU / base"].value == pytest.approx(0.5)
-    assert found["RMU: rank correlation of predicted and true gains"].value == pytest.approx(0.3)
-    shares = [found[f"{model}: attacks after which the fact is said"] for model in ("base", "RMU")]
-    assert [(share.value, share.n) for share in shares] == [(1, 6), (0, 6)]
-    assert CLAIMS["eq22-attack"].verdict(found) == ARGUMENT_FAILS
+    assert [(share.value, share.n) for share in found.values()] == [(1, 6), (0, 6)]
+    ratio = {"token gradient, RMU / base": number(2, 5)}
+    assert CLAIMS["eq22-attack"].verdict(found | ratio) == ARGUMENT_FAILS
 
 
 # -- the table --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_a_proposal_with_reasons_for_every_family_in_one_pass(family, tokenizer)
     config = advice.config()
     assert isinstance(config, UnlearnConfig)
     assert all(getattr(config, name) == getattr(advice, name) for name in advice.reasons)
-    assert ("trust it less" in advice.reasons["lr"]) == family.startswith("gemma")
+    assert ("a norm follows" in advice.reasons["lr"]) == family.startswith("gemma")
 
 
 def test_profile_is_that_of_plain_passes(tokenizer):
@@ -94,6 +94,22 @@ def test_numbers_scale_with_the_model(tokenizer):
     assert twice.coefficient == pytest.approx(2 * advice.coefficient, rel=0.03)  # two digits are kept
     assert twice.alpha == pytest.approx(advice.alpha, rel=0.03)
     assert twice.lr == pytest.approx(2 * advice.lr, rel=0.03)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3"])
+def test_matrices_that_a_norm_follows_want_a_rate_of_their_own_size(family, tokenizer):
+    """Twice as large matrices in front of a norm make the same model, and want steps twice as large."""
+    model = tiny_model(family)
+    advice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("down_proj.weight"):
+                parameter.mul_(2)
+    twice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+    assert twice.lr == pytest.approx(2 * advice.lr, rel=0.03)
+    assert twice.coefficient == pytest.approx(advice.coefficient, rel=0.03)
+    assert "a norm follows" in advice.reasons["lr"]
+    assert not any(row.normalised for row in advise(tiny_model("llama"), tokenizer, FORGET, RETAIN, max_length=24).profile)
 
 
 def test_config_for_another_layer_and_with_changes(tokenizer):

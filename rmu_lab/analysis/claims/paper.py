@@ -99,7 +99,9 @@ FACTORS = StoredSweep("layers/factors.jsonl", stored.below_the_norm, _LAYERS_LIN
 METHODS = StoredSweep(
     "methods/chosen.jsonl", stored.methods, "python -m benchmarks.methods --out data/results/methods", needed=None
 )
-SUFFIXES = Benchmark("gcg/attacks.jsonl", stored.suffixes, "python -m benchmarks.attacks --out data/results/gcg")
+_ATTACKS_LINE = "python -m benchmarks.attacks --out data/results/gcg"
+GAINS = Benchmark("gcg/gains.jsonl", stored.gains, _ATTACKS_LINE)
+SUFFIXES = Benchmark("gcg/attacks.jsonl", stored.suffixes, _ATTACKS_LINE)
 
 
 @dataclass(frozen=True)
@@ -499,15 +501,26 @@ _ROWS = [
     Claim(
         id="eq22-gradients",
         part="Eq 20–22",
-        statement="An RMU model gives a white-box GCG attacker token gradients near zero that do not tell which swap helps.",
+        statement="An RMU model gives a white-box GCG attacker token gradients near zero, ...",
         reported="argument",
-        protocol="GCG on three forget questions, base and RMU (c = 570), two searches each: gradient norm, and rank "
-        "correlation of the gains that the gradient predicts with the true ones; means over steps.",
-        sources=(SUFFIXES,),
+        protocol="GCG's gradient at the suffix it starts from, four forget questions, base and RMU with c = 570 (one u).",
+        sources=(GAINS,),
+        rule=Rule((below("token gradient, RMU / base", 0.1),)),
+        shown=f"{ATTACKS}#3-·-Is-the-gradient-near-zero,-and-does-it-say-anything?",
+        shows="the gradient",
+    ),
+    Claim(
+        id="eq22-signal",
+        part="Eq 20–22",
+        statement="... which do not tell which swap helps, as those of the base model do.",
+        reported="argument",
+        protocol="The same questions: Spearman's correlation of the gains that the gradient predicts for 24 random swaps "
+        "of a token with their true gains.",
+        sources=(GAINS,),
         rule=Rule(
             (
-                below("token gradient, RMU / base", 0.1),
                 below("RMU: rank correlation of predicted and true gains", 0.1),
+                above("base: rank correlation of predicted and true gains", 0.1),
             )
         ),
         shown=f"{ATTACKS}#3-·-Is-the-gradient-near-zero,-and-does-it-say-anything?",
@@ -518,17 +531,15 @@ _ROWS = [
         part="Eq 20–22",
         statement="So GCG finds no suffix that brings the answer back.",
         reported="in Li et al.: two Yi-34B questions, base broken in some 50 steps, RMU not in 2,500",
-        protocol="The same searches: is the fact said after the best suffix? Argument: as above.",
-        sources=(SUFFIXES,),
+        protocol="GCG on three forget questions, base and RMU, two searches of 16 steps each: is the fact said after the "
+        "best suffix? Argument: its first link, gradients near zero.",
+        sources=(SUFFIXES, GAINS),
         rule=Rule(
             (
                 above("base: attacks after which the fact is said", 0.5),
                 below("RMU: attacks after which the fact is said", 0.5),
             ),
-            against=(
-                above("token gradient, RMU / base", 0.1),
-                above("RMU: rank correlation of predicted and true gains", 0.1),
-            ),
+            against=(above("token gradient, RMU / base", 0.1),),
         ),
         shown=f"{ATTACKS}#7-·-Read-the-answers",
         shows="read the answers",

@@ -227,26 +227,31 @@ def methods(rows: Rows) -> Numbers:
 # -- Eq 20-22 ---------------------------------------------------------------------------------------------------------
 
 
+def gains(rows: list[dict[str, Any]]) -> Numbers:
+    """What GCG's gradient says at the suffix that searches begin with, on base and RMU: questions on the forgotten topic."""
+    found: dict[str, dict[str, dict[str, Any]]] = {"base": {}, "RMU": {}}
+    for row in rows:
+        at_end = "{suffix}" not in row["prompt"]
+        if row["model"] in found and row["topic"] == "infectious disease" and row["among"] == "any" and at_end:
+            found[row["model"]][row["prompt"]] = row
+    questions = sorted(found["base"].keys() & found["RMU"].keys())
+    ratios = (found["RMU"][one]["gradient_norm"] / found["base"][one]["gradient_norm"] for one in questions)
+    return {"token gradient, RMU / base": mean_of(ratios, "questions")} | {
+        f"{model}: rank correlation of predicted and true gains": mean_of(
+            (of_one[one]["rank_correlation"] for one in questions), "questions"
+        )
+        for model, of_one in found.items()
+    }
+
+
 def suffixes(rows: list[dict[str, Any]]) -> Numbers:
     """GCG against base and RMU: the searches that were made on both, by the gradient, for a fact."""
-    found: dict[str, dict[tuple, dict[str, Any]]] = {"base": {}, "RMU": {}}
+    said: dict[str, dict[tuple, bool]] = {"base": {}, "RMU": {}}
     for row in rows:
-        if row["part"] == "fact" and row["search"] == "gradient" and row["model"] in found:
-            found[row["model"]][row["prompt"], row["seed"], row["num_steps"]] = row
-    both = sorted(found["base"].keys() & found["RMU"].keys())
-
-    def by_question(model: str, name: str) -> list[float]:
-        """Mean over the steps of all searches for a question: searches begin with the same suffix, so they are not apart."""
-        return [
-            fmean(value for key in both if key[0] == question for value in found[model][key][name])
-            for question in sorted({key[0] for key in both})
-        ]
-
-    gradients = zip(by_question("RMU", "gradient_norm"), by_question("base", "gradient_norm"), strict=True)
+        if row["part"] == "fact" and row["search"] == "gradient" and row["model"] in said:
+            said[row["model"]][row["prompt"], row["seed"], row["num_steps"]] = row["said"]
+    both = sorted(said["base"].keys() & said["RMU"].keys())
     return {
-        f"{model}: attacks after which the fact is said": share_of([of_one[key]["said"] for key in both], "attacks")
-        for model, of_one in found.items()
-    } | {
-        "token gradient, RMU / base": mean_of((rmu / base for rmu, base in gradients), "questions"),
-        "RMU: rank correlation of predicted and true gains": mean_of(by_question("RMU", "rank_correlation"), "questions"),
+        f"{model}: attacks after which the fact is said": share_of([of_one[key] for key in both], "attacks")
+        for model, of_one in said.items()
     }
