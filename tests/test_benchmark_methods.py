@@ -93,7 +93,7 @@ def test_cards_of_methods_that_steer_a_block_and_that_do_not(scorer, tmp_path):
     cards(scorer.work, chosen, QUESTIONS, DEV, tmp_path)
     for method, config in chosen.items():
         card = RobustnessCard.load(tmp_path / f"card_{method}.json")
-        assert card.config == config.to_dict()  # the first test seed is their default
+        assert card.config == config  # the first test seed is their default
         assert {"ablate a direction", "relearn unrelated text", "quantise to 4 bits"} <= card.recoveries.keys()
     cards(None, chosen, QUESTIONS, DEV, tmp_path)  # they are there
 

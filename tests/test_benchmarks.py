@@ -113,7 +113,7 @@ def test_a_cell_that_does_not_fit_says_so_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr(gpu, "train", too_large)
     published, cold, cached = gpu.measure_all([3], 1, gpu.TINY, "cpu", alone=False)
     assert published["error"] == "does not fit into this GPU's memory"
-    assert cold["tokens/s"] > 0 and cached["peak in model copies"] > 1 and "speed-up" not in cold
+    assert cold["tokens/s"] > 0 and cached["peak in model copies"] >= 1 and "speed-up" not in cold
     assert gpu.table_of([published, cold, cached]).row_count == 3
 
 

@@ -18,7 +18,8 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
-from ..unlearning.config import UnlearnConfig
+from ..unlearning.baselines import Baseline
+from ..unlearning.config import UnlearnConfig, config_from_dict
 from ..unlearning.result import UnlearnResult
 from .ablate import ablate, steered_block
 from .lens import lens
@@ -48,7 +49,7 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: UnlearnConfig
+    config: UnlearnConfig | Baseline
     """Settings of the edit."""
     base: Accuracy
     """Of the model before unlearning."""
@@ -119,7 +120,7 @@ class RobustnessCard:
                 **plain
                 | {
                     "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
-                    "config": UnlearnConfig(**plain["config"]),
+                    "config": config_from_dict(plain["config"]),
                     "base": Accuracy.from_dict(plain["base"]),
                     "unlearned": Accuracy.from_dict(plain["unlearned"]),
                 }
