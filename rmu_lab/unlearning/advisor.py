@@ -290,7 +290,7 @@ def _reasons(
         )
     lr = (
         f"Measured: {STEPS} steps of Adam at this rate, if all agreed, {agreed}; entries change by up to {relative:.1f} "
-        "times their root mean square. How far is a rule of thumb; try three times more and less."
+        f"times their root mean square. {rule}; try three times more and less."
     )
     return {
         "layer": (
