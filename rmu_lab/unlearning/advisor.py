@@ -283,14 +283,15 @@ def _reasons(
     here, among = profile[layer], _candidates(profile)
     best = max(row.separability for row in profile)
     relative = numbers["lr"] * STEPS / statistics.fmean(block.weight_rms for block in profile[layer - 2 : layer + 1])
-    agreed = "would move forget text half of the way to its target"
+    agreed, rule = "would move forget text half of the way to its target", "Half is a rule of thumb from SmolLM2-135M"
     if here.normalised:
+        rule = "As much is a guess"
         agreed = (
             "would add to what the matrices put out as much as is there (a norm follows them, so only this ratio counts)"
         )
     lr = (
         f"Measured: {STEPS} steps of Adam at this rate, if all agreed, {agreed}; entries change by up to {relative:.1f} "
-        "times their root mean square. How far is a rule of thumb; try three times more and less."
+        f"times their root mean square. {rule}; try three times more and less."
     )
     return {
         "layer": (
