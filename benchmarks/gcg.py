@@ -1,7 +1,7 @@
 """Our GCG beside nanoGCG: the same prompts and settings, several seeds; loss after the same steps, seconds per candidate.
 
     pip install --no-deps nanogcg==0.3.0
-    python -m benchmarks.gcg --json data/results/gcg.json
+    python -m benchmarks.gcg --steps 10 --width 32 --seeds 2 --json data/results/gcg/nanogcg.json
 
 nanoGCG pins an older transformers, hence ``--no-deps``; its prefix cache does not run on today's caches, so it
 is turned off there (`use_prefix_cache=False`). Both draw their own random numbers, so single runs differ and
