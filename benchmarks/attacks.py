@@ -6,7 +6,7 @@
 `attacks.jsonl` a line for each attack, with its losses, gradient norms and rank correlations step by step.
 Lines that are there already are not made again. Targets are openings of an answer that leave the fact out, so
 that a model that only repeats the target does not say the fact. What counts as saying it was written down here
-before the first attack was run.
+before the first of these attacks was run.
 """
 
 import argparse
