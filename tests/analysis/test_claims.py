@@ -372,17 +372,14 @@ def test_gradients_are_compared_on_the_same_questions():
     assert CLAIMS["eq22-signal"].verdict(found) == REPRODUCED and CLAIMS["eq22-gradients"].verdict(found) == NOT_REPRODUCED
 
 
-def test_suffixes_are_compared_on_the_same_searches():
-    def row(model: str, prompt: str, seed: int, **changes) -> dict:
-        one = {"part": "fact", "search": "gradient", "num_steps": 16, "model": model, "prompt": prompt, "seed": seed}
-        return one | {"said": model == "base"} | changes
+def test_suffixes_are_counted_on_unlearned_models():
+    def row(model: str, said: bool, part: str = "fact", search: str = "gradient") -> dict:
+        return {"model": model, "said": said, "part": part, "search": search}
 
-    rows = [row(model, prompt, seed) for model in ("base", "RMU") for prompt in "abc" for seed in (0, 1)]
-    rows += [row("RMU", "a", 2, said=True, num_steps=48), row("RMU", "a", 1, said=True, search="random")]
-    found = stored.suffixes(rows)
-    assert [(share.value, share.n) for share in found.values()] == [(1, 6), (0, 6)]
-    ratio = {"token gradient, RMU / base": number(2, 5)}
-    assert CLAIMS["eq22-attack"].verdict(found | ratio) == ARGUMENT_FAILS
+    rows = [row("RMU", False), row("Adaptive RMU", True), row("RMU", False, "before")]
+    rows += [row("base", True), row("RMU", True, "nonsense"), row("RMU", True, search="random")]
+    (share,) = stored.suffixes(rows).values()
+    assert (share.value, share.n) == (pytest.approx(1 / 3), 3)
 
 
 # -- the table --------------------------------------------------------------------------------------------------------

@@ -245,13 +245,10 @@ def gains(rows: list[dict[str, Any]]) -> Numbers:
 
 
 def suffixes(rows: list[dict[str, Any]]) -> Numbers:
-    """GCG against base and RMU: the searches that were made on both, by the gradient, for a fact."""
-    said: dict[str, dict[tuple, bool]] = {"base": {}, "RMU": {}}
-    for row in rows:
-        if row["part"] == "fact" and row["search"] == "gradient" and row["model"] in said:
-            said[row["model"]][row["prompt"], row["seed"], row["num_steps"]] = row["said"]
-    both = sorted(said["base"].keys() & said["RMU"].keys())
-    return {
-        f"{model}: attacks after which the fact is said": share_of([of_one[key] for key in both], "attacks")
-        for model, of_one in said.items()
-    }
+    """After how many of GCG's searches on unlearned models the fact is said: suffixes behind and in front of questions."""
+    said = [
+        row["said"]
+        for row in rows
+        if row["part"] in ("fact", "before") and row["search"] == "gradient" and row["model"] != "base"
+    ]
+    return {"unlearned: attacks after which the fact is said": share_of(said, "attacks")}
