@@ -190,6 +190,8 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     ),
     "f5": (5, "Adaptive RMU works at most | **argument fails but conclusion holds**"),
     "f5-norm": (5, "... because $\\lVert h\\rVert$ exceeds $c$ | **not reproduced**"),
+    "eq22-gradients": (6, "1. the token gradient is near zero | **not reproduced**"),
+    "eq22-attack": (6, "3. so the attack fails | **argument fails but conclusion holds**"),
     "alg1-search": (5, "one $\\beta$ serves every layer | **reproduced**"),
 }
 
