@@ -4,8 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Ray, which only the tests of sweeps on a cluster need.
 TESTABLE := .venv/.testable
-# The pins are of versions that need Python 3.11; on 3.10 the ranges of pyproject.toml decide.
-PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+# The pins are of versions that need Python 3.11.5; on an older one the ranges of pyproject.toml decide.
+PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11, 5) else "")')
 
 .PHONY: demo lab test bench clean
 
