@@ -56,15 +56,8 @@ TINY = Shape(32, 64, 5, 4, 2, 300, batch=2, tokens=16)
 
 def random_model(shape: Shape, device: str) -> PreTrainedModel:
     """Random weights, made where they are to be: bfloat16 on a GPU, float32 on a CPU."""
-    names = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "vocab_size",
-    )
-    config = MistralConfig(**{name: getattr(shape, name) for name in names}, sliding_window=None, head_dim=None)
+    sizes = {name: size for name, size in vars(shape).items() if name not in ("batch", "tokens")}
+    config = MistralConfig(**sizes, sliding_window=None, head_dim=None)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
     try:
