@@ -4,8 +4,8 @@
 
 `suffix.json`: an adversarial suffix found on the base model. `METHOD_SEED.json`: robustness cards of edits, on 100
 `test` questions of infectious disease. `rna_dev.jsonl`, `rna_test.jsonl`: Random Noise Augmentation, its strength
-chosen on `dev`, scored on `test` beside the plain edit. `answers.json`: what the model says to the questions before
-and after unlearning, and after the two attacks that recover most. What a stopped run has written is not run again.
+chosen on `dev`, scored on `test` beside the plain edit and one that learns more slowly. What a stopped run has written
+is not run again.
 """
 
 import argparse
@@ -31,22 +31,15 @@ from rmu_lab import (
     sweep,
     unlearn,
 )
-from rmu_lab.activations import edited_output
 from rmu_lab.attacks import RobustnessCard
-from rmu_lab.attacks.ablate import find_shift
-from rmu_lab.attacks.gauntlet import ABLATE_TEXTS, RELEARN_TEXTS
-from rmu_lab.attacks.relearn import fine_tuned, relearning_batches
-from rmu_lab.evaluate import answers
-from rmu_lab.files import write_json
-from rmu_lab.provenance import provenance
 
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
-PARTS = ("cards", "noise", "answers", "defence")
+PARTS = ("cards", "noise", "defence")
 DEV_SEED = 100  # of the direction u, where something is chosen; 0 everywhere else
 
-NOISE = (0.0, 0.7, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
-SLOWER = (3.5e-3, 2.5e-3, 1.75e-3)  # learning rates without noise: what does an edit do that just learns less?
+NOISE = (0.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
+SLOWER = (3.5e-3,)  # learning rates without noise: what does an edit do that just learns less?
 FORGOTTEN = 0.15  # bio accuracy that the chosen noise may leave above the plain edit's on dev
 # All that the edit with noise gets.
 STRONGEST = ("ablate a direction", "relearn unrelated text", "relearn text of the topic")
@@ -95,27 +88,6 @@ def chosen(rows: Sequence[SweepRow]) -> tuple[float, float]:
     return best[0], slower[1]
 
 
-def write_answers(model, tokenizer, forget: Dataset, retain: Dataset, questions: Dataset, path: Path) -> None:
-    """What the base model, the edit of Adaptive RMU, and this edit under two attacks say to each question."""
-    result = unlearn(model, tokenizer, forget, retain, ADAPTIVE)
-    texts = forget["text"][:ABLATE_TEXTS], retain["text"][:RELEARN_TEXTS]
-    shift = find_shift(model, tokenizer, result, texts[0], ADAPTIVE.layer, 64)
-    batches = relearning_batches(tokenizer, texts[1], 20, 4, 64, seed=0)  # the defaults of `relearn`
-
-    def said() -> list[str]:
-        return answers(model, tokenizer, questions["question"])
-
-    written = {"base": said()}
-    with result.applied(model):
-        written["unlearned"] = said()
-        with edited_output(model, ADAPTIVE.layer, shift.without(shift.direction)):
-            written["ablated"] = said()
-        with fine_tuned(model, batches, 3e-4):
-            written["relearned"] = said()
-    rows = [{name: row[name] for name in ("id", "question", "choices", "answer")} for row in questions]
-    write_json(path, {"questions": rows, "said": written, "config": ADAPTIVE.to_dict(), "provenance": provenance(0)})
-
-
 def main() -> None:
     """Run every part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -158,8 +130,6 @@ def main() -> None:
         tuning = [*grid(retain_noise=NOISE, seed=[DEV_SEED]), *grid(lr=SLOWER, seed=[DEV_SEED])]
         noise, lr = chosen(rna("dev", 48, tuning))
         rna("test", 100, [*grid(retain_noise=[0.0, noise]), *grid(lr=[lr])])
-    if "answers" in arguments.parts and not (out / "answers.json").exists():
-        write_answers(model, tokenizer, forget, retain, test.select(range(100)), out / "answers.json")
     if "defence" in arguments.parts:
         noise = max(row.config.retain_noise for row in load_sweep(out / "rna_test.jsonl") if row.config)
         card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
