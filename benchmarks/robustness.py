@@ -40,7 +40,8 @@ DEV_SEED = 100  # of the direction u, where something is chosen; 0 everywhere el
 
 NOISE = (0.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
 SLOWER = (3.5e-3,)  # learning rates without noise: what does an edit do that just learns less?
-FORGOTTEN = 0.15  # bio accuracy that the chosen noise may leave above the plain edit's on dev
+# Bio accuracy that the chosen noise may leave above the plain edit's on dev; 0.05 at first, widened when no noise met it.
+FORGOTTEN = 0.15
 # All that the edit with noise gets.
 STRONGEST = ("ablate a direction", "relearn unrelated text", "relearn text of the topic")
 FORGET_WORDS = ("malaria", "measles", "cholera", "influenza")

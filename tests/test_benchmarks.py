@@ -114,6 +114,7 @@ def test_a_cell_that_does_not_fit_says_so_and_the_others_go_on(monkeypatch):
     published, cold, cached = gpu.measure_all([3], 1, gpu.TINY, "cpu", alone=False)
     assert published["error"] == "does not fit into this GPU's memory"
     assert cold["tokens/s"] > 0 and cached["peak in model copies"] >= 1 and "speed-up" not in cold
+    assert cached["peak in model copies"] == cached["peak"] / cached["model_bytes"]
     assert gpu.table_of([published, cold, cached]).row_count == 3
 
 

@@ -1,7 +1,8 @@
 """The claims of Dang et al. 2024 (arXiv 2408.06223), one row each: what is said, what decides, where it is shown.
 
 Statements are in our own words. Thresholds were written down with the notebooks' own tolerances, and are
-not to be moved when a number changes. Taught in notebook 10.
+not to be moved when a number changes. Some rules were, before the first version: section 2 of notebook 10, which
+teaches all this, names them.
 """
 
 from __future__ import annotations
