@@ -84,7 +84,7 @@ def checkpoints(
         name: model.get_parameter(name).detach().to(torch.float32, copy=True).requires_grad_()
         for name in changed_names(model, config)
     }
-    optimizer = torch.optim.AdamW(masters.values(), lr=config.lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(masters.values(), lr=config.lr, weight_decay=0.0, fused=True)
     reference = _Reference(model, batches, max(at))
     history = []
     bar = tqdm(range(max(at)), desc=config.method, unit="step", delay=5, disable=not progress)
