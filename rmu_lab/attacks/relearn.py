@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +24,7 @@ from ..errors import RmuLabError
 from ..evaluate import accuracy
 from ..files import digest
 from ..models import decoder_blocks
+from ..unlearning.baselines.losses import next_token_loss, targets_of
 from ..unlearning.result import UnlearnResult
 from .recovery import Baselines, Recovery, measure_baselines, said
 
@@ -146,7 +146,9 @@ def _train(
         matrix.requires_grad_(True)
     losses = []
     for step, batch in enumerate(tqdm(batches, desc="relearning", unit="step", delay=5, disable=not progress)):
-        loss = next_token_loss(model, batch.to(model.device))
+        batch = batch.to(model.device)
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        loss = next_token_loss(logits[:, :-1].float(), *targets_of(batch))
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise RmuLabError(
@@ -159,13 +161,6 @@ def _train(
         optimizer.step()
         _write(matrices, masters)
     return losses
-
-
-def next_token_loss(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
-    """Mean cross-entropy, in nats, of every real token given those before it in its text; padding is on the right."""
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    wanted = batch.input_ids.masked_fill(~batch.attention_mask.bool(), -100)  # what cross_entropy leaves out
-    return cross_entropy(logits[:, :-1].float().flatten(0, 1), wanted[:, 1:].flatten())
 
 
 def relearning_batches(

@@ -5,7 +5,7 @@ import torch
 
 from rmu_lab import RmuLabError, accuracy, decoder_blocks
 from rmu_lab.attacks import relearn
-from rmu_lab.attacks.relearn import fine_tuned, next_token_loss
+from rmu_lab.attacks.relearn import fine_tuned
 from rmu_lab.corpora import token_batches
 from tests.attacks.conftest import QUESTIONS, RETAIN
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
@@ -44,14 +44,14 @@ def test_bfloat16_steps_are_not_lost(tokenizer):
 
 def test_loss_leaves_padding_out(model, tokenizer):
     (together,) = token_batches(tokenizer, RETAIN[:3], 3, 16)
+    total, count = 0.0, 0
     with torch.no_grad():
-        found = next_token_loss(model, together).item()
-        total, count = 0.0, 0
         for text in RETAIN[:3]:
             ids = tokenizer(text, return_tensors="pt")["input_ids"][:, :16]
             n = ids.shape[1] - 1
             total, count = total + n * model(ids, labels=ids).loss.item(), count + n
-    assert found == pytest.approx(total / count, rel=1e-5)
+    with fine_tuned(model, [together], 1e-4, progress=False) as losses:
+        assert losses == pytest.approx([total / count], rel=1e-5)
 
 
 def test_the_control_is_the_same_fine_tune_of_the_base(model, tokenizer, result):
