@@ -8,10 +8,11 @@ Adaptive RMU known from one of the seeds on fewer questions (`benchmarks.layers`
 five points of general accuracy with either seed, the one with the least bio accuracy, the mean over seeds; if there are
 none, the one whose worse seed loses least. `chosen` trains each method's choice with three other seeds and asks 100
 `test` questions of each of four sets. `cost` measures memory and seconds of a short run, each method in a process of its
-own. `cards` attacks the edits of the three methods whose choice has the least bio accuracy on dev.
+own. `cards` attacks the edits of the three methods whose choice has the least bio accuracy on dev, in four ways.
 """
 
 import argparse
+import copy
 import dataclasses
 import hashlib
 import json
@@ -54,15 +55,17 @@ DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}
 DEV_SEEDS = (100, 101)
 CARDS = 3
+# What recovered most in notebook 07, and rounding, which may undo small edits of all matrices.
+ATTACKS = ("quantise to 4 bits", "ablate a direction", "relearn unrelated text", "relearn text of the topic")
 KEEPING = (GradDiff, NPO, SimNPO, LLMU, SCRUB)  # those that train on retain texts, too
 LAYER = 7  # RMU's and Adaptive RMU's; edits that steer none are ablated after this block
 SETTINGS: list[UnlearnConfig | Baseline] = [
     *grid(method=["rmu"], layer=[LAYER], coefficient=[beta * NORM for beta in BETAS], alpha=ALPHAS),
     *grid(method=["adaptive_rmu"], layer=[LAYER], beta=BETAS, alpha=ALPHAS),
-    # Up to twelve steps on all matrices, which take longer than RMU's forty on its window. Learning rates were bracketed by
-    # a short look at 32 dev questions with another seed: ascent breaks the model at once, the others forget slowly.
-    *(GradientAscent(lr=lr, steps=steps) for lr in (3e-5, 1e-4, 3e-4) for steps in (6, 12)),
-    *(kind(lr=lr, steps=steps) for kind in KEEPING for lr in (1e-4, 3e-4, 1e-3) for steps in (6, 12)),
+    # At most twelve steps on all matrices, which take longer than RMU's forty on its window. Learning rates were bracketed
+    # by a short look at 32 dev questions with another seed: ascent breaks the model soon, the others forget slowly.
+    *(GradientAscent(lr=lr, steps=steps) for lr in (3e-5, 1e-4) for steps in (3, 6, 12)),
+    *(kind(lr=lr, steps=steps) for kind in KEEPING for lr in (2e-4, 6e-4) for steps in (3, 6, 12)),
     # By these thresholds, 7%, 0.6% and 0.03% of the entries are made smaller.
     *(SSD(threshold=threshold, dampening=dampening) for threshold in (5, 20, 100) for dampening in (0.1, 1)),
 ]
@@ -158,6 +161,7 @@ def _side_by_side(scorer: Scorer, groups: Sequence[Sequence[Config | None]], wor
 def _start_worker(scorer: Scorer, threads: int, command: list[str]) -> None:
     global _scorer
     _scorer = scorer
+    _scorer.work = copy.deepcopy(scorer.work)  # torch sends tensors as shared memory, and an edit writes into the model
     torch.set_num_threads(threads)
     sys.orig_argv = command  # so that the rows name it, not how the worker was started
 
@@ -238,7 +242,8 @@ def cards(work: tuple, chosen: Mapping[str, Config], test: Sequence, dev: Sequen
             layer = None if isinstance(config, UnlearnConfig) else min(LAYER, work[0].config.num_hidden_layers - 1)
             texts = {"forget": work[2], "retain": work[3]}
             gauntlet(
-                *work[:2], result, test, dev_questions=dev, layer=layer, seconds=3600, progress=False, **texts
+                *work[:2], result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600,
+                progress=False, **texts
             ).save(path)  # fmt: skip
 
 

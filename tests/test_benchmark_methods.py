@@ -6,8 +6,10 @@ import sys
 from collections import Counter
 
 import pytest
+import torch
 
-from benchmarks.methods import TUNING, Scorer, cards, choices, costs, strongest
+from benchmarks import methods
+from benchmarks.methods import ATTACKS, TUNING, Scorer, cards, choices, costs, strongest
 from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, load_sweep, unlearn
 from rmu_lab.unlearning.baselines import NPO, SSD, GradDiff
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
@@ -77,11 +79,23 @@ def test_workers_find_the_same_rows_and_name_the_command(scorer, tmp_path):
         assert row.provenance["command"] == other.provenance["command"]
 
 
+def test_a_worker_has_a_model_of_its_own(scorer, monkeypatch):
+    """Tensors reach it as shared memory: without a copy, the edit of one would be in the other's model."""
+    model = scorer.work[0]
+    monkeypatch.setattr(methods, "_scorer", None, raising=False)
+    monkeypatch.setattr("sys.orig_argv", sys.orig_argv)
+    methods._start_worker(scorer, torch.get_num_threads(), sys.orig_argv)
+    theirs = methods._scorer.work[0]
+    assert same_weights(theirs, weights_of(model))
+    pointers = [{parameter.data_ptr() for parameter in of_one.parameters()} for of_one in (model, theirs)]
+    assert not pointers[0] & pointers[1]
+
+
 def test_every_method_has_six_settings_and_the_same_two_seeds():
     assert len(TUNING) == len(set(TUNING))
-    methods = Counter((config.method, config.seed) for config in TUNING)
-    assert set(methods.values()) == {6} and len(methods) == 9 * 2
-    assert {seed for _, seed in methods} == {100, 101}
+    counts = Counter((config.method, config.seed) for config in TUNING)
+    assert set(counts.values()) == {6} and len(counts) == 9 * 2
+    assert {seed for _, seed in counts} == {100, 101}
 
 
 def test_choices_follow_the_rule():
@@ -110,7 +124,7 @@ def test_cards_of_methods_that_steer_a_block_and_that_do_not(scorer, tmp_path):
     for method, config in chosen.items():
         card = RobustnessCard.load(tmp_path / f"card_{method}.json")
         assert card.config == config  # the first test seed is their default
-        assert {"ablate a direction", "relearn unrelated text", "quantise to 4 bits"} <= card.recoveries.keys()
+        assert set(card.recoveries) == set(ATTACKS)
     cards(None, chosen, QUESTIONS, DEV, tmp_path)  # they are there
 
 
