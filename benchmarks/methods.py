@@ -6,9 +6,10 @@ Stopped, the same command goes on where it was. `tuning` tries six settings of e
 `dev` questions: 100 of bio, all 172 of general. The rule, written down before any run of it, with the settings of RMU and
 Adaptive RMU known from one of the seeds on fewer questions (`benchmarks.layers`): among the settings that lose at most
 five points of general accuracy with either seed, the one with the least bio accuracy, the mean over seeds; if there are
-none, the one whose worse seed loses least. `chosen` trains each method's choice with three other seeds and asks 100
-`test` questions of each of four sets. `cost` measures memory and seconds of a short run, each method in a process of its
-own. `cards` attacks the edits of the three methods whose choice has the least bio accuracy on dev, in four ways.
+none, the one whose worse seed loses least. So what loses more with the first seed is not trained with the second.
+`chosen` trains each method's choice with three other seeds and asks 100 `test` questions of each of four sets. `cost`
+measures memory and seconds of a short run, each method in a process of its own. `cards` attacks the edits of the three
+methods whose choice has the least bio accuracy on dev, in four ways.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from rmu_lab import (
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, Baseline, GradDiff, GradientAscent, SimNPO
+from rmu_lab.unlearning.baselines.config import TrainedBaseline
 from rmu_lab.unlearning.baselines.train import checkpoints, dampenings
 from rmu_lab.unlearning.rows import RowFile
 from rmu_lab.unlearning.unlearn import DivergedError, topic_texts
@@ -57,19 +59,22 @@ DEV_SEEDS = (100, 101)
 CARDS = 3
 # What recovered most in notebook 07, and rounding, which may undo small edits of all matrices.
 ATTACKS = ("quantise to 4 bits", "ablate a direction", "relearn unrelated text", "relearn text of the topic")
-KEEPING = (GradDiff, NPO, SimNPO, LLMU, SCRUB)  # those that train on retain texts, too
+LEARNING_RATES: dict[type[TrainedBaseline], tuple[float, float]] = {
+    GradientAscent: (3e-5, 1e-4),
+    **dict.fromkeys((GradDiff, NPO, LLMU), (6e-5, 2e-4)),
+    **dict.fromkeys((SimNPO, SCRUB), (2e-4, 6e-4)),
+}
 LAYER = 7  # RMU's and Adaptive RMU's; edits that steer none are ablated after this block
 SETTINGS: list[UnlearnConfig | Baseline] = [
     *grid(method=["rmu"], layer=[LAYER], coefficient=[beta * NORM for beta in BETAS], alpha=ALPHAS),
     *grid(method=["adaptive_rmu"], layer=[LAYER], beta=BETAS, alpha=ALPHAS),
-    # At most twelve steps on all matrices, which take longer than RMU's forty on its window. Learning rates were bracketed
-    # on dev: by 32 questions with another seed, and by GradDiff, which lost 16 to 24 points of general accuracy at 6e-4.
-    *(GradientAscent(lr=lr, steps=steps) for lr in (3e-5, 1e-4) for steps in (3, 6, 12)),
-    *(kind(lr=lr, steps=steps) for kind in KEEPING for lr in (6e-5, 2e-4) for steps in (3, 6, 12)),
+    # At most twelve steps on all matrices, which take longer than RMU's forty on its window. Where each method's learning
+    # rates lie was found on dev: 6e-4 cost GradDiff 16 to 24 points of general accuracy, 6e-5 took 4 to 6 of bio by SimNPO
+    # and -2 to 4 by SCRUB.
+    *(kind(lr=lr, steps=steps) for kind, rates in LEARNING_RATES.items() for lr in rates for steps in (3, 6, 12)),
     # By these thresholds, 7%, 0.6% and 0.03% of the entries are made smaller.
     *(SSD(threshold=threshold, dampening=dampening) for threshold in (5, 20, 100) for dampening in (0.1, 1)),
 ]
-TUNING = [dataclasses.replace(config, seed=seed) for seed in DEV_SEEDS for config in SETTINGS]
 
 Config = UnlearnConfig | Baseline
 
@@ -188,15 +193,26 @@ def choices(rows: Sequence[SweepRow]) -> dict[str, Config]:
         of_one.setdefault(dataclasses.replace(row.config, seed=0), []).append(row)
 
     def rank(config: Config) -> tuple[bool, float]:
-        if any(row.error for row in of_one[config]):
-            return True, 2.0  # after all that can be scored
-        lost = max(base.scores["general"].accuracy - row.scores["general"].accuracy for row in of_one[config])
-        return (True, lost) if lost > LOST + 1e-9 else (False, dev_bio(of_one[config]))
+        lost = max(general_lost(row, base) for row in of_one[config])
+        return (True, lost) if lost > LOST else (False, dev_bio(of_one[config]))
 
     by_method: dict[str, list[Config]] = {}
     for config in of_one:
         by_method.setdefault(config.method, []).append(config)
     return {method: min(configs, key=rank) for method, configs in by_method.items()}
+
+
+def general_lost(row: SweepRow, base: SweepRow) -> float:
+    """Share of general accuracy lost, rounded so that exactly `LOST` is not above it; 1 where training diverged."""
+    return 1.0 if row.error else round(base.scores["general"].accuracy - row.scores["general"].accuracy, 9)
+
+
+def tune(scorer: Scorer, out: Path, workers: int) -> list[SweepRow]:
+    """The base model's row and those of every setting with the first dev seed, and of what is left with the second."""
+    first, second = DEV_SEEDS
+    base, *rows = scorer.rows([dataclasses.replace(config, seed=first) for config in SETTINGS], out, workers)
+    left = [dataclasses.replace(row.config, seed=second) for row in rows if general_lost(row, base) <= LOST]
+    return [base, *rows, *scorer.rows(left, out, workers)[1:]]
 
 
 def dev_bio(rows: Sequence[SweepRow]) -> float:
@@ -262,13 +278,13 @@ def main() -> None:
         return Scorer(model, tokenizer, texts, drawn)
 
     on_dev, on_test = scorer("dev", DEV_QUESTIONS), scorer("test", TEST_QUESTIONS)
-    rows = on_dev.rows(TUNING, out / "tuning.jsonl", arguments.workers)
+    rows = tune(on_dev, out / "tuning.jsonl", arguments.workers)
     chosen = choices(rows)
     tested = [dataclasses.replace(config, seed=seed) for config in chosen.values() for seed in SEEDS]
     on_test.rows(tested, out / "chosen.jsonl", arguments.workers)
     if not (out / "cost.json").exists():
         costs(chosen, out / "cost.json")
-    attacked = {method: chosen[method] for method in strongest(rows, chosen)[:CARDS]}
+    attacked = {method: chosen[method] for method in reversed(strongest(rows, chosen)[:CARDS])}
     cards(on_dev.work, attacked, on_test.questions["bio"], on_dev.questions["bio"], out)
     Console().print(f"{len(rows)} settings tried; {', '.join(attacked)} attacked")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import methods
-from benchmarks.methods import ATTACKS, TUNING, Scorer, cards, choices, costs, strongest
+from benchmarks.methods import ATTACKS, DEV_SEEDS, SETTINGS, Scorer, cards, choices, costs, strongest, tune
 from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, load_sweep, unlearn
 from rmu_lab.unlearning.baselines import NPO, SSD, GradDiff
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
@@ -91,11 +91,26 @@ def test_a_worker_has_a_model_of_its_own(scorer, monkeypatch):
     assert not pointers[0] & pointers[1]
 
 
-def test_every_method_has_six_settings_and_the_same_two_seeds():
-    assert len(TUNING) == len(set(TUNING))
-    counts = Counter((config.method, config.seed) for config in TUNING)
-    assert set(counts.values()) == {6} and len(counts) == 9 * 2
-    assert {seed for _, seed in counts} == {100, 101}
+def test_every_method_has_six_settings():
+    assert len(SETTINGS) == len(set(SETTINGS)) and {config.seed for config in SETTINGS} == {0}
+    counts = Counter(config.method for config in SETTINGS)
+    assert set(counts.values()) == {6} and len(counts) == 9
+
+
+def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, "SETTINGS", CONFIGS)
+    kept = {CONFIGS[0], CONFIGS[2]}
+
+    def lost(row, base):
+        assert base.config is None
+        return 0.05 if dataclasses.replace(row.config, seed=0) in kept else 0.051
+
+    monkeypatch.setattr(methods, "general_lost", lost)
+    base, *rows = tune(scorer, tmp_path / "rows.jsonl", 1)
+    tried = {
+        seed: {dataclasses.replace(row.config, seed=0) for row in rows if row.config.seed == seed} for seed in DEV_SEEDS
+    }
+    assert base.config is None and tried == {100: set(CONFIGS), 101: kept}
 
 
 def test_choices_follow_the_rule():
