@@ -72,7 +72,7 @@ SETTINGS: list[UnlearnConfig | Baseline] = [
     # rates lie was found on dev: 6e-4 cost GradDiff 16 to 24 points of general accuracy, 6e-5 took 4 to 6 of bio by SimNPO
     # and -2 to 4 by SCRUB.
     *(kind(lr=lr, steps=steps) for kind, rates in LEARNING_RATES.items() for lr in rates for steps in (3, 6, 12)),
-    # By these thresholds, 7%, 0.6% and 0.03% of the entries are made smaller.
+    # By these thresholds, 1.8%, 0.1% and 0.005% of the entries are made smaller.
     *(SSD(threshold=threshold, dampening=dampening) for threshold in (5, 20, 100) for dampening in (0.1, 1)),
 ]
 
