@@ -9,7 +9,8 @@ five points of general accuracy with either seed, the one with the least bio acc
 none, the one whose worse seed loses least. So what loses more with the first seed is not trained with the second.
 `chosen` trains each method's choice with three other seeds and asks 100 `test` questions of each of four sets. `cost`
 measures memory and seconds of a short run, each method in a process of its own. `cards` attacks the edits of the three
-methods whose choice has the least bio accuracy on dev, in four ways.
+methods whose choice has the least bio accuracy on dev, in four ways. `bracketing.jsonl` holds `dev` rows of SimNPO and
+SCRUB at a smaller learning rate, which was then left for a larger one.
 """
 
 import argparse

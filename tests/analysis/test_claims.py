@@ -192,6 +192,8 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     "f5-norm": (5, "... because $\\lVert h\\rVert$ exceeds $c$ | **not reproduced**"),
     "eq22-gradients": (6, "1. the token gradient is near zero | **not reproduced**"),
     "eq22-attack": (6, "3. so the attack fails | **argument fails but conclusion holds**"),
+    "t1": (8, "and keep as much (T1) | **not reproduced** by our rule, and only just"),
+    "t1-adaptive": (8, "Adaptive RMU forgets more than RMU at $l = 7$ (T1) | **not reproduced**"),
     "alg1-search": (5, "one $\\beta$ serves every layer | **reproduced**"),
 }
 
