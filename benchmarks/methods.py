@@ -8,9 +8,10 @@ Adaptive RMU known from one of the seeds on fewer questions (`benchmarks.layers`
 five points of general accuracy with either seed, the one with the least bio accuracy, the mean over seeds; if there are
 none, the one whose worse seed loses least. So what loses more with the first seed is not trained with the second.
 `chosen` trains each method's choice with three other seeds and asks 100 `test` questions of each of four sets. `cost`
-measures memory and seconds of a short run, each method in a process of its own. `cards` attacks the edits of the three
-methods whose choice has the least bio accuracy on dev, in four ways. `bracketing.jsonl` holds `dev` rows of SimNPO and
-SCRUB at a smaller learning rate, which was then left for a larger one.
+measures memory and seconds of a short run, each method in a process of its own. `card_METHOD` attacks, in four ways, the
+edit of the method whose choice has the least bio accuracy on dev, RMU and Adaptive RMU aside: their cards are those of
+`benchmarks.robustness`. `bracketing.jsonl` holds `dev` rows of SimNPO and SCRUB at a smaller learning rate, which was
+then left for a larger one.
 """
 
 import argparse
@@ -57,7 +58,6 @@ from rmu_lab.unlearning.worker import job_digests
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}
 DEV_SEEDS = (100, 101)
-CARDS = 3
 # What recovered most in notebook 07, and rounding, which may undo small edits of all matrices.
 ATTACKS = ("quantise to 4 bits", "ablate a direction", "relearn unrelated text", "relearn text of the topic")
 LEARNING_RATES: dict[type[TrainedBaseline], tuple[float, float]] = {
@@ -250,18 +250,15 @@ def costs(chosen: Mapping[str, Config], out: Path, model_name: str = "smollm2-13
     write_json(out, {"benchmark": "methods, cost", "rows": rows, "provenance": provenance()})
 
 
-def cards(work: tuple, chosen: Mapping[str, Config], test: Sequence, dev: Sequence, out: Path) -> None:
-    """A robustness card of one edit of each of these methods, with the first of the test seeds."""
-    for method, config in chosen.items():
-        path = out / f"card_{method}.json"
-        if not path.exists():
-            result = unlearn(*work, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
-            layer = None if isinstance(config, UnlearnConfig) else min(LAYER, work[0].config.num_hidden_layers - 1)
-            texts = {"forget": work[2], "retain": work[3]}
-            gauntlet(
-                *work[:2], result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600,
-                progress=False, **texts
-            ).save(path)  # fmt: skip
+def card(work: tuple, config: Baseline, test: Sequence, dev: Sequence, path: Path) -> None:
+    """A robustness card of this method's edit, with the first of the test seeds."""
+    model, tokenizer, forget, retain = work
+    result = unlearn(*work, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
+    layer = min(LAYER, model.config.num_hidden_layers - 1)  # it steers no block; here RMU's would be ablated
+    gauntlet(
+        model, tokenizer, result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600, progress=False,
+        forget=forget, retain=retain,
+    ).save(path)  # fmt: skip
 
 
 def main() -> None:
@@ -285,9 +282,10 @@ def main() -> None:
     on_test.rows(tested, out / "chosen.jsonl", arguments.workers)
     if not (out / "cost.json").exists():
         costs(chosen, out / "cost.json")
-    attacked = {method: chosen[method] for method in reversed(strongest(rows, chosen)[:CARDS])}
-    cards(on_dev.work, attacked, on_test.questions["bio"], on_dev.questions["bio"], out)
-    Console().print(f"{len(rows)} settings tried; {', '.join(attacked)} attacked")
+    rival = next(method for method in strongest(rows, chosen) if isinstance(chosen[method], Baseline))
+    if not (path := out / f"card_{rival}.json").exists():
+        card(on_dev.work, chosen[rival], on_test.questions["bio"], on_dev.questions["bio"], path)
+    Console().print(f"{len(rows) - 1} trainings on dev; {rival} attacked")
 
 
 if __name__ == "__main__":
