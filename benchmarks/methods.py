@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -99,7 +100,7 @@ class Scorer:
         with RowFile(out) as file:
             done = {row["key"] for row in file.rows}
             todo = _same_work([config for config in (None, *configs) if self._key(config) not in done])
-            for row in _in_turn(self, todo) if workers == 1 else _side_by_side(self, todo, workers):
+            for row in chain.from_iterable(map(self.group, todo)) if workers == 1 else _side_by_side(self, todo, workers):
                 file.append(row)
             by_key = {row["key"]: row for row in file.rows}
         return [SweepRow.from_dict(by_key[self._key(config)]) for config in (None, *configs)]
@@ -151,11 +152,6 @@ class Scorer:
         )
 
 
-def _in_turn(scorer: Scorer, groups: Sequence[Sequence[Config | None]]) -> Iterator[SweepRow]:
-    for group in groups:
-        yield from scorer.group(group)
-
-
 def _side_by_side(scorer: Scorer, groups: Sequence[Sequence[Config | None]], workers: int) -> Iterator[SweepRow]:
     threads = max(1, torch.get_num_threads() // workers)
     context = multiprocessing.get_context("spawn")
@@ -188,10 +184,7 @@ def _same_work(configs: Sequence[Config | None]) -> list[list[Config | None]]:
 
 def choices(rows: Sequence[SweepRow]) -> dict[str, Config]:
     """Each method's setting by the rule, with seed 0, from the tuning rows of all of them, the base model's first."""
-    base, *tried = rows
-    of_one: dict[Config, list[SweepRow]] = {}
-    for row in tried:
-        of_one.setdefault(dataclasses.replace(row.config, seed=0), []).append(row)
+    base, of_one = rows[0], by_setting(rows)
 
     def rank(config: Config) -> tuple[bool, float]:
         lost = max(general_lost(row, base) for row in of_one[config])
@@ -201,6 +194,15 @@ def choices(rows: Sequence[SweepRow]) -> dict[str, Config]:
     for config in of_one:
         by_method.setdefault(config.method, []).append(config)
     return {method: min(configs, key=rank) for method, configs in by_method.items()}
+
+
+def by_setting(rows: Sequence[SweepRow]) -> dict[Config, list[SweepRow]]:
+    """The rows of each setting, one for each seed it was tried with; settings with seed 0."""
+    found: dict[Config, list[SweepRow]] = {}
+    for row in rows:
+        if row.config:
+            found.setdefault(dataclasses.replace(row.config, seed=0), []).append(row)
+    return found
 
 
 def general_lost(row: SweepRow, base: SweepRow) -> float:
@@ -223,11 +225,8 @@ def dev_bio(rows: Sequence[SweepRow]) -> float:
 
 def strongest(rows: Sequence[SweepRow], chosen: Mapping[str, Config]) -> list[str]:
     """Methods in the order of their choice's bio accuracy on dev, the least first."""
-    found = {
-        method: dev_bio([row for row in rows if row.config and dataclasses.replace(row.config, seed=0) == config])
-        for method, config in chosen.items()
-    }
-    return sorted(found, key=found.__getitem__)
+    of_one = by_setting(rows)
+    return sorted(chosen, key=lambda method: dev_bio(of_one[chosen[method]]))
 
 
 def short_run(config: Config, model_name: str) -> dict[str, float]:
