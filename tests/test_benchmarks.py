@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as table
-from benchmarks import evaluation, gpu, step
+from benchmarks import counted, evaluation, gpu, step
 from rmu_lab import accuracy
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
@@ -134,3 +134,48 @@ def test_gpu_goals_hold_the_cold_rows_only():
     assert gpu.verdicts(row) == {"peak in model copies": False, "utilisation": True, "speed-up": True}
     assert gpu.verdicts(row | {"layer": 15}) == {"peak in model copies": False, "utilisation": True}
     assert gpu.verdicts(row | {"pattern": "cached"}) == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is counted on tensors without values
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return {row["pattern"]: row for row in counted.count_all([3], gpu.TINY)}
+
+
+def test_counter_knows_what_is_alive_and_what_was_read():
+    model = gpu.random_model(gpu.TINY, "meta")
+    with counted.Counter(model) as counter:
+        first = torch.zeros(10, device="meta")
+        second = first + 1
+        view = second.view(2, 5)
+        del first, second
+        assert counter.bytes == 40 and view.sum() and counter.waits == 1
+        model.lm_head.weight.t()  # the model's own, not counted
+        torch.zeros(100)  # not on the device
+    assert counter.peak == 80
+
+
+def test_counted_work_is_the_floor_and_the_whole_of_attention(counts):
+    """The floor takes the half of attention that the causal mask leaves, and its gradients once; kernels do more."""
+    shape, layer = gpu.TINY, 3
+    floor = step.floor_flops(gpu.random_model(shape, "meta"), layer, shape.batch, shape.tokens)
+    scores = shape.batch * shape.tokens**2 * shape.hidden_size  # multiplications for one text batch's scores
+    beyond = {"cold": 2 * (layer + 1) + 2 * 3 + 2 * 8, "cached": 2 * 3 + 2 * 8}
+    for pattern, halves in beyond.items():
+        row = counts[pattern]
+        assert row["TFLOP a step"] * 1e12 == pytest.approx(floor[pattern] + 2 * halves * scores)
+        assert row["peak"] > row["model_bytes"] + 18 * 3 * shape.hidden_size * shape.intermediate_size
+
+
+def test_the_training_loop_reads_nothing_but_its_metrics(counts):
+    """On fresh texts transformers asks whether each mask is full; losses, targets and the optimiser ask nothing."""
+    assert 0 < counts["cold"]["waits a step"] <= 3 and counts["cached"]["waits a step"] == 0
+
+
+def test_counting_compares_with_the_published_pattern(counts):
+    published, cold, cached = (counts[pattern] for pattern in gpu.PATTERNS)
+    assert published["less work"] == 1 < cold["less work"] < cached["less work"]
+    assert published["peak"] > 2 * published["model_bytes"] and published["peak"] > cold["peak"]

@@ -1,0 +1,157 @@
+"""What a step of a 7B model needs on a GPU, counted without one: memory, matrix work, and waits for the device.
+
+    python -m benchmarks.counted [--layers 7 15 28] [--json data/results/counted.json]
+
+The very code that `benchmarks/gpu.py` times runs here on tensors that have a shape and no values (torch's "meta" device,
+as a stand-in for a GPU). So every tensor that the training makes is seen: the peak of what is alive at once is memory, the
+sum over all products is work, and every read of a value is a moment at which the processor would wait for the GPU.
+Nothing is timed. What a real GPU adds is not counted: the workspaces of its libraries and the gaps between blocks of memory.
+"""
+
+import argparse
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from benchmarks.gpu import PATTERNS, Shape, random_model, random_texts, word_tokenizer
+from benchmarks.step import config_of, train
+from rmu_lab.files import write_json
+from rmu_lab.provenance import provenance
+from rmu_lab.unlearning import unlearn as trainer
+
+STEPS = 4  # their batches go through the frozen blocks of a 7B model in one pass
+
+
+class Counter(TorchDispatchMode):
+    """Follows what is made on the device: bytes alive, their peak, and reads of values."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.alive = {id(parameter.untyped_storage()) for parameter in model.parameters()}
+        self.bytes = self.peak = self.waits = 0
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if operation is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            self.waits += 1
+            return True  # the one thing that is asked: whether a mask is full
+        output = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                self._note(tensor.untyped_storage())
+        return output
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self.alive:
+            return
+        self.alive.add(key)
+        weakref.finalize(storage, self._forget, key, size)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.bytes -= size
+
+
+class FlashAttention(TorchFunctionMode):
+    """Attention as a GPU computes it, without a matrix of scores; on "meta" torch would choose another way."""
+
+    def __torch_function__(self, function: Callable, _types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function is not torch.nn.functional.scaled_dot_product_attention or not args[0].is_meta:
+            return function(*args, **kwargs)
+        assert kwargs.get("attn_mask") is None  # as for texts without padding
+        query, key, value = args
+        if kwargs.get("enable_gqa"):
+            key, value = (of_one.repeat_interleave(query.shape[1] // of_one.shape[1], dim=1) for of_one in (key, value))
+        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, kwargs.get("is_causal", False))[0]
+
+
+@contextmanager
+def nothing_read() -> Iterator[None]:
+    """The trainer's one read of its metrics in each step gives a loss of 0; there are no values, and no edit to keep."""
+    with (
+        patch.object(trainer, "_read", lambda _parts, _team: {"loss": 0.0}),
+        patch.object(trainer, "full_names", lambda _model, _masters: {}),
+    ):
+        yield
+
+
+def count(pattern: str, layer: int, shape: Shape) -> dict:
+    """Peak memory in model copies; matrix work and waits of a step, the read of the metrics aside.
+
+    Both are those of later steps: the first ones of "cached" still run the frozen blocks.
+    """
+    model = random_model(shape, "meta").to(torch.bfloat16)
+    tokenizer = word_tokenizer(shape.vocab_size)
+    model_bytes = sum(parameter.nbytes for parameter in model.parameters())
+
+    def run(steps: int) -> None:
+        texts = [random_texts(shape, shape.batch * (1 if pattern == "cached" else steps), seed) for seed in (0, 1)]
+        numbers = {"steps": steps, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
+        train(pattern, model, tokenizer, texts, config_of(pattern, layer=layer, **numbers))
+
+    flops = []
+    with nothing_read(), FlashAttention():
+        with Counter(model) as counter:
+            run(STEPS)
+        for steps in (STEPS, 2 * STEPS):
+            with Counter(model) as waiting, FlopCounterMode(display=False) as work:  # it holds on to tensors: not above
+                run(steps)
+            flops.append(work.get_total_flops())
+    return {
+        "layer": layer,
+        "pattern": pattern,
+        "model_bytes": model_bytes,
+        "peak": model_bytes + counter.peak,
+        "peak in model copies": 1 + counter.peak / model_bytes,
+        "TFLOP a step": (flops[1] - flops[0]) / STEPS / 1e12,
+        "waits a step": (waiting.waits - counter.waits) / STEPS,
+    }
+
+
+def count_all(layers: Sequence[int], shape: Shape) -> list[dict]:
+    """A row for every layer and pattern, with how many times its work the published pattern does."""
+    rows = []
+    for layer in layers:
+        of_layer = [count(pattern, layer, shape) for pattern in PATTERNS]
+        published = of_layer[0]["TFLOP a step"]
+        rows += [row | {"less work": published / row["TFLOP a step"]} for row in of_layer]
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Count every cell, print the table, and store it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.counted", description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 28])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    given = parser.parse_args(arguments)
+    shape = Shape()
+    rows = count_all(given.layers, shape)
+    table = Table("layer", "pattern", "peak GB", "model copies", "TFLOP / step", "less work", "waits / step")
+    for row in rows:
+        table.add_row(
+            str(row["layer"]), row["pattern"], f"{row['peak'] / 1e9:.1f}", f"{row['peak in model copies']:.2f}",
+            f"{row['TFLOP a step']:.1f}", f"{row['less work']:.1f}", f"{row['waits a step']:.1f}",
+        )  # fmt: skip
+    Console(width=120).print(table)
+    if given.json:
+        write_json(given.json, {"benchmark": "counted", "shape": vars(shape), "rows": rows, "provenance": provenance()})
+
+
+if __name__ == "__main__":
+    main()
