@@ -89,6 +89,7 @@ def test_gpu_benchmark_runs_on_a_cpu_and_stores_nothing(tmp_path, monkeypatch, c
     ("arguments", "message"),
     [
         (["--device", "cpu"], "not for a CPU; add --tiny"),
+        (["--device", "cpu", "--steps", "6"], "multiple of 4"),
         (["--device", "cpu", "--tiny", "--json", "x.json"], "mean nothing and are not stored"),
         pytest.param(
             [],
@@ -171,7 +172,10 @@ def test_counted_work_is_the_floor_and_the_whole_of_attention(counts):
 
 
 def test_the_training_loop_reads_nothing_but_its_metrics(counts):
-    """On fresh texts transformers asks whether each mask is full; losses, targets and the optimiser ask nothing."""
+    """On fresh texts transformers looks whether a batch is padded; losses and targets ask nothing.
+
+    The optimiser that is counted is not the fused one of a GPU.
+    """
     assert 0 < counts["cold"]["waits a step"] <= 3 and counts["cached"]["waits a step"] == 0
 
 
