@@ -27,8 +27,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from benchmarks.gpu import PATTERNS, STEPS_OF_ONE_PASS, Shape, random_model, random_texts, word_tokenizer
-from benchmarks.step import config_of, train
+from benchmarks.gpu import PATTERNS, STEPS_OF_ONE_PASS, Shape, random_model, train_on_words
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning import unlearn as trainer
@@ -94,23 +93,17 @@ def count(pattern: str, layer: int, shape: Shape) -> dict:
     Both are those of later steps: the first ones of "cached" still run the frozen blocks.
     """
     model = random_model(shape, "meta").to(torch.bfloat16)
-    tokenizer = word_tokenizer(shape.vocab_size)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
-
-    def run(steps: int) -> None:
-        texts = [random_texts(shape, shape.batch * (1 if pattern == "cached" else steps), seed) for seed in (0, 1)]
-        numbers = {"steps": steps, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
-        train(pattern, model, tokenizer, texts, config_of(pattern, layer=layer, **numbers))
-
     flops, waits = [], []
     with nothing_read(), FlashAttention():
         for steps in (STEPS_OF_ONE_PASS, 2 * STEPS_OF_ONE_PASS):
             with Counter(model) as counter, FlopCounterMode(display=False) as work:
-                run(steps)
+                train_on_words(pattern, model, layer, steps, shape)
             flops.append(work.get_total_flops())
             waits.append(counter.waits)
         with Counter(model) as counter:  # anew, because what counts the work holds on to tensors
-            run(2 * STEPS_OF_ONE_PASS)  # so that a frozen pass comes when AdamW has its moments
+            # So many steps that a frozen pass comes when AdamW has its moments.
+            train_on_words(pattern, model, layer, 2 * STEPS_OF_ONE_PASS, shape)
     return {
         "layer": layer,
         "pattern": pattern,

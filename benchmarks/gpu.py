@@ -32,10 +32,10 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, Pre
 from benchmarks.step import Memory, config_of, floor_flops, matmul_rate, run_alone, train
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
+from rmu_lab.unlearning.unlearn import TOKENS_AT_ONCE
 
 PATTERNS = ("published", "cold", "cached")
 WARM_UP = 3
-STEPS_OF_ONE_PASS = 4  # on a GPU, the frozen blocks take the batches of so many steps of the 7B shape at once
 GOALS = {"speed-up": 4.0, "peak in model copies": 1.25, "utilisation": 0.5}  # the first at l = 7
 
 
@@ -54,6 +54,8 @@ class Shape:
 
 
 TINY = Shape(32, 64, 5, 4, 2, 300, batch=2, tokens=16)
+STEPS_OF_ONE_PASS = TOKENS_AT_ONCE // (2 * Shape.batch * Shape.tokens)
+"""On a GPU the frozen blocks take the batches of so many steps of the 7B shape at once."""
 
 
 def random_model(shape: Shape, device: str) -> PreTrainedModel:
@@ -83,23 +85,27 @@ def random_texts(shape: Shape, n: int, seed: int) -> list[str]:
     return [" ".join(f"w{source.randrange(1, shape.vocab_size)}" for _ in range(shape.tokens)) for _ in range(n)]
 
 
+def train_on_words(pattern: str, model: PreTrainedModel, layer: int, steps: int, shape: Shape) -> list[float]:
+    """Train on random texts, new ones in each step but for "cached"; seconds of each step but the first."""
+    n = shape.batch * (1 if pattern == "cached" else steps)
+    texts = [random_texts(shape, n, seed) for seed in (0, 1)]
+    # A learning rate so small that random weights stay finite; it does not enter the time.
+    numbers = {"steps": steps, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
+    return train(pattern, model, word_tokenizer(shape.vocab_size), texts, config_of(pattern, layer=layer, **numbers))
+
+
 def measure(pattern: str, layer: int, steps: int, shape: Shape, device: str) -> dict:
     """Mean seconds of a step and peak memory in bytes, or why there are none.
 
     The mean, because on a GPU one step in every `STEPS_OF_ONE_PASS` runs the frozen blocks, for all of them.
     """
-    model, tokenizer = random_model(shape, device), word_tokenizer(shape.vocab_size)
+    model = random_model(shape, device)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
-    n = shape.batch * (1 if pattern == "cached" else steps + WARM_UP)
-    texts = [random_texts(shape, n, seed) for seed in (0, 1)]
-    # A learning rate so small that random weights stay finite; it does not enter the time.
-    numbers = {"steps": steps + WARM_UP, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
-    config = config_of(pattern, layer=layer, **numbers)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     memory = Memory()
     try:
-        each = train(pattern, model, tokenizer, texts, config)
+        each = train_on_words(pattern, model, layer, steps + WARM_UP, shape)
     except torch.OutOfMemoryError:
         return {"model_bytes": model_bytes, "error": "does not fit into this GPU's memory"}
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else model_bytes + memory.peak()
@@ -175,7 +181,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure every cell, print the table, and store it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 28])
-    parser.add_argument("--steps", type=int, default=8, help="measured steps of each cell, a multiple of 4")
+    parser.add_argument(
+        "--steps", type=int, default=8, help=f"measured steps of each cell, a multiple of {STEPS_OF_ONE_PASS}"
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights, to try the code")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
