@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     given = parser.parse_args(arguments)
     if unknown := set(given.parts) - set(PARTS):
-        parser.error(f"there is no part {unknown.pop()!r}; choose from {', '.join(PARTS)}")
+        parser.error(f"there is no part {min(unknown)!r}; choose from {', '.join(PARTS)}")
     console = Console()
     found, lines = {}, []
     for part in given.parts or PARTS:

@@ -4,6 +4,7 @@ What they print is compared by nbval (`make test`), which skips cells that were 
 file makes sure that there are none.
 """
 
+import ast
 import re
 from pathlib import Path
 from statistics import median
@@ -70,3 +71,47 @@ def test_pictures_have_text_for_who_cannot_see_them(path):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) > 30, cell.source
+
+
+def is_set(node: ast.AST) -> bool:
+    match node:
+        case ast.Set() | ast.SetComp() | ast.Call(func=ast.Name(id="set" | "frozenset")):
+            return True
+        case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() | ast.BitXor() | ast.Sub(), right=right):
+            return is_set(left) or is_set(right)
+    return False
+
+
+def in_the_order_of_a_set(source: str) -> list[str]:
+    """What in this code takes things in the order of a set, which for words is another in each process."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.For(iter=of) | ast.ListComp(generators=[ast.comprehension(iter=of), *_]) if is_set(of):
+                found.append(ast.unparse(node))
+            case ast.Call(func=ast.Name(id="list" | "tuple" | "enumerate" | "zip"), args=args) if any(map(is_set, args)):
+                found.append(ast.unparse(node))
+            case ast.Call(func=ast.Name(id="sorted" | "min" | "max"), args=[of, *_], keywords=[_, *_]) if is_set(of):
+                found.append(ast.unparse(node))  # with a key, equal ones stay in the order of the set
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "flagged"),
+    [
+        ("sorted({'a', 'b'} - {'a'}, key=len)", True),
+        ("for word in set(words): print(word)", True),
+        ("[word for word in {word for word in words}]", True),
+        ("sorted(set(words))", False),
+        ("sorted(words, key=len)", False),
+        ("{word for word in set(words)}", False),
+    ],
+)
+def test_the_order_of_a_set_is_noticed(source: str, flagged: bool):
+    assert bool(in_the_order_of_a_set(source)) == flagged
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_nothing_follows_the_order_of_a_set(path):
+    """Else what is printed would be compared, and differ in one run of several."""
+    assert not [line for cell in cells_of(path, "code") for line in in_the_order_of_a_set(cell.source)]
