@@ -4,8 +4,8 @@
 
 `suffix.json`: an adversarial suffix found on the base model. `METHOD_SEED.json`: robustness cards of edits, on 100
 `test` questions of infectious disease. `rna_dev.jsonl`, `rna_test.jsonl`: Random Noise Augmentation, its strength
-chosen on `dev`, scored on `test` beside the plain edit and one that learns more slowly. What a stopped run has written
-is not run again.
+chosen on `dev`, scored on `test` with three directions, beside the plain edit and some that learn more slowly. What a
+stopped run has written is not run again.
 """
 
 import argparse
@@ -36,10 +36,11 @@ from rmu_lab.attacks import RobustnessCard
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
 PARTS = ("cards", "noise", "defence")
-DEV_SEED = 100  # of the direction u, where something is chosen; 0 everywhere else
+DEV_SEED = 100  # of the direction u, where something is chosen
+TEST_SEEDS = (0, 1, 2)  # where noise is tested; the cards are of the first
 
 NOISE = (0.0, 1.5, 5.0, 15.0)  # of each of 576 entries; 5 is about as long as a retain token at block 7
-SLOWER = (3.5e-3,)  # learning rates without noise: what does an edit do that just learns less?
+SLOWER = (3.5e-3, 2.5e-3, 1.75e-3)  # learning rates without noise: what does an edit do that just learns less?
 # Bio accuracy that the chosen noise may leave above the plain edit's on dev; 0.05 at first, widened when no noise met it.
 FORGOTTEN = 0.15
 # All that the edit with noise gets.
@@ -76,17 +77,12 @@ def question_sets(split: str, limit: int) -> dict[str, Dataset]:
     return sets
 
 
-def chosen(rows: Sequence[SweepRow]) -> tuple[float, float]:
-    """The noise with the most right answers beside a forget word, among those that forget about as much as none does,
-    and the learning rate without noise that forgets most nearly as much as that."""
-    scores = {(row.config.retain_noise, row.config.lr): row.scores for row in rows if row.config}
-    bio = {setting: of_one["bio"].accuracy for setting, of_one in scores.items()}
-    noisy = [setting for setting in scores if setting[0] and bio[setting] <= bio[0.0, ADAPTIVE.lr] + FORGOTTEN]
-    best = max(noisy, key=lambda setting: scores[setting]["forget word"].accuracy)
-    slower = min(
-        (setting for setting in scores if setting[1] < ADAPTIVE.lr), key=lambda setting: abs(bio[setting] - bio[best])
-    )
-    return best[0], slower[1]
+def chosen(rows: Sequence[SweepRow]) -> float:
+    """The noise with the most right answers beside a forget word, among those that forget about as much as none does."""
+    scores = {row.config.retain_noise: row.scores for row in rows if row.config and row.config.lr == ADAPTIVE.lr}
+    bound = scores[0.0]["bio"].accuracy + FORGOTTEN
+    noisy = [noise for noise in scores if noise and scores[noise]["bio"].accuracy <= bound]
+    return max(noisy, key=lambda noise: scores[noise]["forget word"].accuracy)
 
 
 def main() -> None:
@@ -128,9 +124,9 @@ def main() -> None:
         card("rmu", RMU)
         card("adaptive_rmu", ADAPTIVE)
     if "noise" in arguments.parts:
-        tuning = [*grid(retain_noise=NOISE, seed=[DEV_SEED]), *grid(lr=SLOWER, seed=[DEV_SEED])]
-        noise, lr = chosen(rna("dev", 48, tuning))
-        rna("test", 100, [*grid(retain_noise=[0.0, noise]), *grid(lr=[lr])])
+        plain_or_noisy = grid(retain_noise=NOISE, seed=[DEV_SEED])
+        noise = chosen(rna("dev", 48, [*plain_or_noisy, *grid(lr=SLOWER, seed=[DEV_SEED])]))
+        rna("test", 100, [*grid(retain_noise=[0.0, noise], seed=TEST_SEEDS), *grid(lr=SLOWER, seed=TEST_SEEDS)])
     if "defence" in arguments.parts:
         noise = max(row.config.retain_noise for row in load_sweep(out / "rna_test.jsonl") if row.config)
         card("rna", replace(ADAPTIVE, retain_noise=noise), STRONGEST)
