@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 
@@ -29,12 +30,21 @@ def machine() -> dict[str, str | int]:
 def provenance(seed: int | None = None) -> dict:
     """Command, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
-        "command": " ".join([os.path.basename(sys.orig_argv[0]), *sys.orig_argv[1:]]),
+        "command": _command(sys.orig_argv),
         "versions": versions(),
         "seed": seed,
         "machine": machine(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _command(given: Sequence[str]) -> str:
+    """What started this process, as it can be typed elsewhere: Python and its installed programs without their folder."""
+    program, *rest = given
+    folder = os.path.dirname(rest[0]) if rest else ""
+    if folder and os.path.abspath(folder) == os.path.dirname(sys.executable):  # such as rmu-lab
+        program, *rest = rest
+    return " ".join([os.path.basename(program), *rest])
 
 
 def _processor() -> str:

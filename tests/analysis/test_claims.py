@@ -176,6 +176,7 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     "prop1-assumptions": (2, "the assumptions fail in a trained model"),
     "prop1-randomness": (2, "at fixed $\\eta$ the spread falls with $c$"),
     "prop1-confidence": (2, "argument fails, observation survives in part"),
+    "f2-lower": (2, "**reproduced** over 30 written tokens, for this direction (over twelve other directions as well"),
     "f2-normal": (2, "**not reproduced** | excess kurtosis"),
     "f2-aligned": (3, "(F2 e–h) | **reproduced** for a fixed number of steps"),  # noqa: RUF001
     "f1-depth": (3, "(F1, first half) | **reproduced**"),

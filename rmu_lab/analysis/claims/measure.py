@@ -108,9 +108,9 @@ def spread(
 
 
 def confidence(
-    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, prompts: int, passages: int
+    model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, seeds: Sequence[int], prompts: int, passages: int
 ) -> Numbers:
-    """What is left of steered representations, and how sure the model is, after RMU with each direction."""
+    """What is left of steered representations, and how sure the model is, after RMU with the direction of each seed."""
     forget = load_corpus(FORGET)["text"]
     asked = load_questions("bio", split="test").shuffle(seed=0).select(range(prompts))
     written = [cloze_prompt(row["question"]) for row in asked]
@@ -128,7 +128,7 @@ def confidence(
 
     before, states = sure(), token_states(model, tokenizer, forget[:passages], [layer])
     after, left = [], []
-    configs = [UnlearnConfig(method="rmu", layer=layer, coefficient=coefficient, seed=seed) for seed in range(directions)]
+    configs = [UnlearnConfig(method="rmu", layer=layer, coefficient=coefficient, seed=seed) for seed in seeds]
     for result in trained(model, tokenizer, configs):
         with result.applied(model):
             after.append(sure())

@@ -41,7 +41,8 @@ SPREAD = Measurement(
 CONFIDENCE = Measurement(
     "confidence",
     measure.confidence,
-    {"layer": LAYER, "coefficient": C, "directions": 6, "prompts": 32, "passages": 60},
+    # Not the seeds 0 to 5 of the first run: that had been seen when the rules below were split into the present rows.
+    {"layer": LAYER, "coefficient": C, "seeds": [*range(100, 112)], "prompts": 32, "passages": 60},
     data=("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl"),
 )
 SENSITIVITY = Measurement(
@@ -205,7 +206,7 @@ _ROWS = [
         statement="After unlearning, what is left of h beside c u is small, alike in all directions, and independent of "
         "the text.",
         reported="assumed",
-        protocol="RMU with c = 570 and six directions; h after block 7 on 60 forget passages, first tokens left out.",
+        protocol="RMU with c = 570 and twelve directions; h after block 7 on 60 forget passages, first tokens left out.",
         sources=(CONFIDENCE,),
         rule=Rule(
             (
@@ -246,7 +247,7 @@ _ROWS = [
         part="Prop 1",
         statement="... and so the unlearned model less confident.",
         reported="consequence drawn from Prop 1",
-        protocol="Next-token distribution on the same forget passages before and after RMU with c = 570, six directions: "
+        protocol="Next-token distribution on the same forget passages before and after RMU with c = 570, twelve directions: "
         "MaxLogit and entropy. Argument: the spread of the logits, as above.",
         sources=(CONFIDENCE, SPREAD),
         rule=Rule(
@@ -264,7 +265,7 @@ _ROWS = [
         part="F2 a–d",
         statement="The unlearned model's MaxLogit on forget questions is lower, ...",
         reported="plots, 3,260 WMDP prompts",
-        protocol="32 forget test questions, greedy, 30 new tokens, before and after RMU with c = 570, six directions.",
+        protocol="32 forget test questions, greedy, 30 new tokens, before and after RMU with c = 570, twelve directions.",
         sources=(CONFIDENCE,),
         rule=Rule((below("MaxLogit, unlearned less base", 0),)),
         shown=f"{THEORY}#1-·-Seeing-confidence-fall",
