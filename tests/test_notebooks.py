@@ -82,18 +82,35 @@ def is_set(node: ast.AST) -> bool:
     return False
 
 
+ORDER_FREE = {"all", "any", "len", "set", "frozenset", "sum"}
+IN_ORDER = {"dict", "enumerate", "iter", "list", "map", "print", "tuple", "zip"}
+
+
 def in_the_order_of_a_set(source: str) -> list[str]:
-    """What in this code takes things in the order of a set, which for words is another in each process."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+    """What in this code takes things in the order of a set that stands there, which for words is another in each process.
+
+    Sets that were given a name before are not followed.
+    """
+    found, free = [], set()
+    for node in ast.walk(ast.parse(source)):  # from the outside in
         match node:
-            case ast.For(iter=of) | ast.ListComp(generators=[ast.comprehension(iter=of), *_]) if is_set(of):
-                found.append(ast.unparse(node))
-            case ast.Call(func=ast.Name(id="list" | "tuple" | "enumerate" | "zip"), args=args) if any(map(is_set, args)):
-                found.append(ast.unparse(node))
-            case ast.Call(func=ast.Name(id="sorted" | "min" | "max"), args=[of, *_], keywords=[_, *_]) if is_set(of):
-                found.append(ast.unparse(node))  # with a key, equal ones stay in the order of the set
-    return found
+            case ast.Call(func=ast.Name(id=name), args=args) if name in ORDER_FREE:
+                free |= {id(each) for each in args}
+            case ast.Call(func=ast.Name(id="sorted" | "min" | "max"), args=args, keywords=keywords):
+                if any(each.arg == "key" for each in keywords):  # equal ones stay in the order of the set
+                    found += [node] * any(map(is_set, args))
+                else:
+                    free |= {id(each) for each in args}
+            case ast.Call(func=ast.Name(id=name), args=args) if name in IN_ORDER and any(map(is_set, args)):
+                found.append(node)
+            case ast.Call(func=ast.Attribute(attr="join" | "fromkeys"), args=args) if any(map(is_set, args)):
+                found.append(node)
+            case ast.For(iter=of) | ast.Starred(value=of) if is_set(of):
+                found.append(node)
+            case ast.ListComp() | ast.DictComp() | ast.GeneratorExp():
+                if id(node) not in free and any(is_set(each.iter) for each in node.generators):
+                    found.append(node)
+    return [ast.unparse(node) for node in found]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +119,16 @@ def in_the_order_of_a_set(source: str) -> list[str]:
         ("sorted({'a', 'b'} - {'a'}, key=len)", True),
         ("for word in set(words): print(word)", True),
         ("[word for word in {word for word in words}]", True),
+        ("{word: 1 for text in texts for word in set(text)}", True),
+        ("' '.join(word for word in set(words))", True),
+        ("', '.join(set(words))", True),
+        ("print(*set(words))", True),
+        ("max(set(words), key=words.count)", True),
         ("sorted(set(words))", False),
         ("sorted(words, key=len)", False),
+        ("sorted(set(words), reverse=True)", False),
+        ("all(known(word) for word in set(words))", False),
+        ("max(len(word) for word in set(words))", False),
         ("{word for word in set(words)}", False),
     ],
 )
