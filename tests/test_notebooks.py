@@ -97,10 +97,10 @@ def in_the_order_of_a_set(source: str) -> list[str]:
             case ast.Call(func=ast.Name(id=name), args=args) if name in ORDER_FREE:
                 free |= {id(each) for each in args}
             case ast.Call(func=ast.Name(id="sorted" | "min" | "max"), args=args, keywords=keywords):
-                if any(each.arg == "key" for each in keywords):  # equal ones stay in the order of the set
-                    found += [node] * any(map(is_set, args))
-                else:
+                if all(each.arg != "key" for each in keywords):
                     free |= {id(each) for each in args}
+                elif any(map(is_set, args)):  # equal ones stay in the order of the set
+                    found.append(node)
             case ast.Call(func=ast.Name(id=name), args=args) if name in IN_ORDER and any(map(is_set, args)):
                 found.append(node)
             case ast.Call(func=ast.Attribute(attr="join" | "fromkeys"), args=args) if any(map(is_set, args)):
