@@ -115,7 +115,8 @@ def main() -> None:
                 dev_questions=dev, forget=forget, retain=retain, suffix=found_suffix(), only=only, seconds=3600,
                 rephrased=(test, load_questions("rephrased", "test")),
             ).save(path)  # fmt: skip
-        Console().print(path.name, RobustnessCard.load(path).unlearned, RobustnessCard.load(path).seconds)
+        stored = RobustnessCard.load(path)
+        Console().print(f"{path.name}: {stored.unlearned}, {stored.seconds:.0f} seconds", markup=False)
 
     def rna(split: str, limit: int, settings: Sequence[UnlearnConfig]) -> list[SweepRow]:
         path = out / f"rna_{split}.jsonl"
