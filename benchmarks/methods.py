@@ -49,12 +49,12 @@ from rmu_lab import (
 )
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
+from rmu_lab.sweeps.rows import RowFile
+from rmu_lab.sweeps.worker import job_digests
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, Baseline, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.baselines.config import TrainedBaseline
 from rmu_lab.unlearning.baselines.train import checkpoints, dampenings
-from rmu_lab.unlearning.rows import RowFile
 from rmu_lab.unlearning.unlearn import DivergedError, topic_texts
-from rmu_lab.unlearning.worker import job_digests
 
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}

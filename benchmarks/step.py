@@ -3,7 +3,7 @@
     python -m benchmarks.step [--steps 6] [--layers 7 15 27] [--json FILE]
 
 Every cell of the table runs in a process of its own on SmolLM2 with batches of 4 + 4 texts of 128
-tokens: the published loop (`tests/published_loop.py`: two models, whole forward passes), the window
+tokens: the published loop (`benchmarks/published_loop.py`: two models, whole forward passes), the window
 trainer on fresh batches (cold), and on batches whose frozen activations it has kept (cached). The
 arithmetic floor is the matrix work no trainer can avoid on fresh batches, at the matrix rate measured
 in the same run; so ratios mean something on any machine, seconds only on one that is otherwise idle.
@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from benchmarks.published_loop import published_loop
 from rmu_lab import UnlearnConfig, decoder_blocks, load_corpus, load_model, unlearn
 from rmu_lab.files import write_json
 from rmu_lab.models import block_parameters
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.directions import random_directions
-from tests.published_loop import published_loop
 
 BATCH, TOKENS = 4, 128
 

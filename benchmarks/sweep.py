@@ -3,7 +3,7 @@
     python -m benchmarks.sweep [--out rows.jsonl] [--json FILE] [--ray local --workers 2]
 
 The sweep: SmolLM2, all layers x {RMU, Adaptive RMU}, scored on bio, cyber and general test questions.
-The naive sweep trains every cell with the published loop (`tests/published_loop.py`: two models, whole
+The naive sweep trains every cell with the published loop (`benchmarks/published_loop.py`: two models, whole
 forward passes) and scores it with the whole model; it is measured on a few cells of the same grid, a
 few steps each, and put together from these: seconds per step by layer (between measured layers in
 proportion), times steps, plus one whole evaluation a cell. Its evaluation is this package's, which runs

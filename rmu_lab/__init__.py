@@ -37,10 +37,10 @@ _HOME = {
     "unlearn": "unlearning.unlearn",
     "Advice": "unlearning.advisor",
     "advise": "unlearning.advisor",
-    "grid": "unlearning.sweep",
-    "sweep": "unlearning.sweep",
-    "load_sweep": "unlearning.rows",
-    "SweepRow": "unlearning.rows",
+    "grid": "sweeps.sweep",
+    "sweep": "sweeps.sweep",
+    "load_sweep": "sweeps.rows",
+    "SweepRow": "sweeps.rows",
     "Recovery": "attacks.recovery",
     "RobustnessCard": "attacks.gauntlet",
     "gauntlet": "attacks.gauntlet",
@@ -62,11 +62,11 @@ if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
     from .lmeval import harness
     from .models import decoder_blocks, load_model
     from .questions import load_questions
+    from .sweeps.rows import SweepRow, load_sweep
+    from .sweeps.sweep import grid, sweep
     from .unlearning.advisor import Advice, advise
     from .unlearning.config import UnlearnConfig
     from .unlearning.result import UnlearnResult
-    from .unlearning.rows import SweepRow, load_sweep
-    from .unlearning.sweep import grid, sweep
     from .unlearning.unlearn import unlearn
 
 

@@ -268,7 +268,7 @@ def reproduce(
     with _clear_errors():
         from .reproduce import Preset, plan
         from .reproduce import reproduce as run
-        from .unlearning.parallel import joined
+        from .unlearning.distributed import joined
 
         chosen = Preset.load(preset)
         if model is not None:
@@ -369,9 +369,9 @@ def claims(
 ) -> None:
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
     with _clear_errors():
-        from .analysis.claims import as_json, claim_of, rewrite
-        from .analysis.claims.table import HEAD, place, rows
         from .files import write_json
+        from .scorecard import as_json, claim_of, rewrite
+        from .scorecard.table import HEAD, place, rows
 
         if run is not None:
             _run_claim(claim_of(run), out)

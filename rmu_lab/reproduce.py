@@ -24,7 +24,7 @@ from .models import load_model
 from .provenance import provenance
 from .shapes import Shape
 from .unlearning.config import UnlearnConfig
-from .unlearning.parallel import joined
+from .unlearning.distributed import joined
 from .unlearning.result import UnlearnResult
 from .unlearning.unlearn import unlearn
 

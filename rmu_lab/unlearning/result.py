@@ -21,7 +21,7 @@ from ..models import load_model, no_progress_bars
 from ..offload import read_parameter, write_parameter
 from .baselines.config import Baseline
 from .config import UnlearnConfig, config_from_dict
-from .parallel import joined
+from .distributed import joined
 
 _TENSORS, _RECORD = "edit.safetensors", "result.json"
 

@@ -30,10 +30,10 @@ from ..provenance import provenance
 from .baselines.config import Baseline
 from .config import UnlearnConfig
 from .directions import random_directions
+from .distributed import ALONE, Share, Team, joined
 from .objectives import distance_loss, masked_mean, token_mean, token_norms
-from .parallel import ALONE, Share, Team, joined
 from .result import UnlearnResult
-from .shared import record_batch, stored_pass
+from .trunks import record_batch, stored_pass
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -4,12 +4,12 @@ import math
 import pytest
 import torch
 
+from benchmarks.published_loop import published_loop
 from rmu_lab import RmuLabError, UnlearnConfig, decoder_blocks, unlearn
 from rmu_lab.models import block_parameters
 from rmu_lab.unlearning import unlearn as trainer
 from rmu_lab.unlearning.directions import random_directions
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
-from tests.published_loop import published_loop
 
 FORGET, RETAIN = made_up_texts(24, seed=11), made_up_texts(24, seed=12)
 SHORT = UnlearnConfig(layer=3, steps=6, batch_size=3, max_length=24, lr=1e-2, alpha=1.0)

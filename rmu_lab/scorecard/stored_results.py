@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .verdicts import Number, Numbers, mean_of, median_of, share_of
+from .rules import Number, Numbers, mean_of, median_of, share_of
 
 if TYPE_CHECKING:
-    from ...unlearning.config import UnlearnConfig
-    from ...unlearning.rows import SweepRow
+    from ..sweeps.rows import SweepRow
+    from ..unlearning.config import UnlearnConfig
 
 Rows = list["SweepRow"]
 """Of one file; the base model's comes first."""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, cli, grid, load_corpus, load_questions, sweep
-from rmu_lab.analysis.claims import (
+from rmu_lab.scorecard import (
     ARGUMENT_FAILS,
     CLAIMS,
     NOT_MEASURED,
@@ -34,12 +34,12 @@ from rmu_lab.analysis.claims import (
     Rule,
     markdown,
     mean_of,
-    measure,
+    measurements,
     rewrite,
     sources,
-    stored,
+    stored_results,
 )
-from rmu_lab.analysis.claims.verdicts import correlation_of, median_of
+from rmu_lab.scorecard.rules import correlation_of, median_of
 from tests.conftest import tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -308,7 +308,7 @@ def test_a_sweep_claim_trains_only_what_it_needs_and_goes_on_after_a_stop(tmp_pa
 def test_a_measurement_is_stored_with_what_decides_it(tmp_path, tokenizer, monkeypatch):
     model = tiny_model("llama")
     source = sources.Measurement(
-        "optimum", measure.optimum, {"layer": 2, "to_layers": [3], "directions": 5, "text": "sea fish", "step": 0.01}
+        "optimum", measurements.optimum, {"layer": 2, "to_layers": [3], "directions": 5, "text": "sea fish", "step": 0.01}
     )
     fresh = source.on(model, tokenizer, out=tmp_path / "claims")
     monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
@@ -319,7 +319,7 @@ def test_a_measurement_is_stored_with_what_decides_it(tmp_path, tokenizer, monke
 
 
 def test_with_a_pre_norm_model_the_logits_spread_falls_like_one_over_c(tokenizer):
-    found = measure.spread(
+    found = measurements.spread(
         tiny_model("llama"), tokenizer, layer=3, coefficients=[1e3, 1e4, 1e5], directions=2, draws=4,
         texts=["the sea a fish", "cold water river stone", "old house green tree"],
     )  # fmt: skip
@@ -332,7 +332,7 @@ def test_training_from_shared_passes_is_unlearn(tokenizer):
 
     model = tiny_model("llama")
     config = UnlearnConfig(method="rmu", coefficient=20.0, layer=3, steps=2, max_length=16)
-    (shared,) = measure.trained(model, tokenizer, [config])
+    (shared,) = measurements.trained(model, tokenizer, [config])
     alone = unlearn(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False)
     for name, matrix in alone.edit.items():
         assert matrix.allclose(shared.edit[name], atol=1e-6)
@@ -352,7 +352,7 @@ def table_of_methods(seeds: int, **right: str) -> list[SweepRow]:
 
 
 def test_methods_are_held_against_the_one_that_forgets_most():
-    found = stored.methods(
+    found = stored_results.methods(
         table_of_methods(3, rmu="11000000", adaptive_rmu="10000000", llmu="11111111", scrub="11110000", ssd="11111100")
     )
     assert (
@@ -368,7 +368,7 @@ def test_gradients_are_compared_on_the_same_questions():
 
     rows = [row("base", prompt, 2, 0.4) for prompt in "abc"] + [row("RMU", prompt, 1, -0.2) for prompt in "abcd"]
     rows += [row("RMU", "a", 9, 9, among="top"), row("RMU", "b", 9, 9, topic="general"), row("RMU", "{suffix} a", 9, 9)]
-    found = stored.gains(rows)
+    found = stored_results.gains(rows)
     assert [(number.value, number.n) for number in found.values()] == [
         (0.5, 3),
         (pytest.approx(0.4), 3),
@@ -383,7 +383,7 @@ def test_suffixes_are_counted_on_unlearned_models():
 
     rows = [row("RMU", False), row("Adaptive RMU", True), row("RMU", False, "before")]
     rows += [row("base", True), row("RMU", True, "nonsense"), row("RMU", True, search="random")]
-    (share,) = stored.suffixes(rows).values()
+    (share,) = stored_results.suffixes(rows).values()
     assert (share.value, share.n) == (pytest.approx(1 / 3), 3)
 
 

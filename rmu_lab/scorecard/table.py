@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...errors import RmuLabError
-from .paper import CLAIMS, Claim
+from ..errors import RmuLabError
+from .claims import CLAIMS, Claim
+from .rules import Number
 from .sources import NotMeasuredError
-from .verdicts import Number
 
 HEAD = (
     "claim",

@@ -5,10 +5,8 @@
 `data/results`; ``claim.fresh()`` measures them anew. Taught in notebook 10; ``rmu-lab claims`` prints the table.
 """
 
-from .paper import CLAIMS, Claim, above, below, claim_of
-from .sources import NotMeasuredError
-from .table import as_json, markdown, rewrite, rows
-from .verdicts import (
+from .claims import CLAIMS, Claim, above, below, claim_of
+from .rules import (
     ARGUMENT_FAILS,
     NOT_MEASURED,
     NOT_REPRODUCED,
@@ -20,6 +18,8 @@ from .verdicts import (
     Rule,
     mean_of,
 )
+from .sources import NotMeasuredError
+from .table import as_json, markdown, rewrite, rows
 
 __all__ = [
     "ARGUMENT_FAILS",

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import RmuLabError
-from . import measure, stored
+from ..errors import RmuLabError
+from . import measurements, stored_results
+from .rules import NOT_MEASURED, Condition, Number, Numbers, Rule
 from .sources import Benchmark, Measurement, NotMeasuredError, Source, StoredSweep
-from .verdicts import NOT_MEASURED, Condition, Number, Numbers, Rule
 
 PROMPTS = (
     "Malaria is caused by a parasite that",
@@ -28,31 +28,31 @@ C, LAYER = 570.0, 7  # five times the median ||h|| after block 7
 
 FIRST_ORDER = Measurement(
     "first_order",
-    measure.first_order,
+    measurements.first_order,
     {"layer": LAYER, "coefficient": C, "eta": 1.0, "draws": 128, "texts": PROMPTS[:4]},
     data=(),
 )
 SPREAD = Measurement(
     "spread",
-    measure.spread,
+    measurements.spread,
     {"layer": LAYER, "coefficients": [100.0, 300.0, 1000.0, 3000.0], "directions": 5, "draws": 8, "texts": PROMPTS},
     data=(),
 )
 CONFIDENCE = Measurement(
     "confidence",
-    measure.confidence,
+    measurements.confidence,
     # Not the seeds 0 to 5 of the first run: that had been seen when the rules below were split into the present rows.
     {"layer": LAYER, "coefficient": C, "seeds": [*range(100, 112)], "prompts": 32, "passages": 60},
     data=("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl"),
 )
 SENSITIVITY = Measurement(
     "sensitivity",
-    measure.sensitivity,
+    measurements.sensitivity,
     {"layer": LAYER, "coefficient": C, "directions": 4, "texts": 8, "noise": 10.0, "relative_noise": 0.1},
 )
 OPTIMUM = Measurement(
     "optimum",
-    measure.optimum,
+    measurements.optimum,
     {"layer": LAYER, "to_layers": [8, 15], "directions": 8, "text": "Malaria is caused by a parasite that is spread by"}
     | {"step": 0.01},
     data=("corpora/forget_bio.jsonl",),
@@ -60,21 +60,21 @@ OPTIMUM = Measurement(
 _COEFFICIENT_LINE = "python -m benchmarks.coefficient --json data/results/coefficient.json"
 ALIGNED = Benchmark(
     "coefficient.json",
-    stored.alignment,
+    stored_results.alignment,
     _COEFFICIENT_LINE,
     again=Measurement(
         "aligned",
-        measure.aligned,
+        measurements.aligned,
         {"layer": LAYER, "coefficients": [114.0, C, 1140.0], "directions": 3, "texts": 40},
     ),
 )
 SHORTEST = Benchmark(
     "coefficient.json",
-    stored.shortest,
+    stored_results.shortest,
     _COEFFICIENT_LINE,
     again=Measurement(
         "shortest",
-        measure.forgotten,
+        measurements.forgotten,
         {"layer": LAYER, "coefficient": 28.5, "directions": 3, "questions": 100},
         data=("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl"),
     ),
@@ -83,27 +83,29 @@ _SWEEP_LINE = "python -m benchmarks.sweep --out data/results/sweep_layers.jsonl 
 _LAYERS_LINE = "python -m benchmarks.layers --out data/results/layers"
 FRONT = StoredSweep(
     "training/front.jsonl",
-    stored.speed,
+    stored_results.speed,
     "python -m benchmarks.training --out data/results/training",
-    stored.speed_settings,
+    stored_results.speed_settings,
 )
-DEPTH = StoredSweep("sweep_layers.jsonl", stored.depth, _SWEEP_LINE)
-GROWTH = StoredSweep("sweep_layers.jsonl", stored.growth, _SWEEP_LINE, lambda config: config.method == "rmu")
+DEPTH = StoredSweep("sweep_layers.jsonl", stored_results.depth, _SWEEP_LINE)
+GROWTH = StoredSweep("sweep_layers.jsonl", stored_results.growth, _SWEEP_LINE, lambda config: config.method == "rmu")
 COST = StoredSweep(
     "sweep_layers.jsonl",
-    stored.training_time,
+    stored_results.training_time,
     _SWEEP_LINE,
     more=("layers/tuning.jsonl", "layers/chosen.jsonl"),
-    again=Measurement("cost", measure.cost, {"layer": LAYER, "steps": 8, "pairs": 10}),
+    again=Measurement("cost", measurements.cost, {"layer": LAYER, "steps": 8, "pairs": 10}),
 )
-CHOSEN = StoredSweep("layers/chosen.jsonl", stored.one_for_all, _LAYERS_LINE)
-FACTORS = StoredSweep("layers/factors.jsonl", stored.below_the_norm, _LAYERS_LINE, stored.below_the_norm_settings)
+CHOSEN = StoredSweep("layers/chosen.jsonl", stored_results.one_for_all, _LAYERS_LINE)
+FACTORS = StoredSweep(
+    "layers/factors.jsonl", stored_results.below_the_norm, _LAYERS_LINE, stored_results.below_the_norm_settings
+)
 METHODS = StoredSweep(
-    "methods/chosen.jsonl", stored.methods, "python -m benchmarks.methods --out data/results/methods", needed=None
+    "methods/chosen.jsonl", stored_results.methods, "python -m benchmarks.methods --out data/results/methods", needed=None
 )
 _ATTACKS_LINE = "python -m benchmarks.attacks --out data/results/gcg"
-GAINS = Benchmark("gcg/gains.jsonl", stored.gains, _ATTACKS_LINE)
-SUFFIXES = Benchmark("gcg/attacks.jsonl", stored.suffixes, _ATTACKS_LINE)
+GAINS = Benchmark("gcg/gains.jsonl", stored_results.gains, _ATTACKS_LINE)
+SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_results.suffixes, _ATTACKS_LINE)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ ATTACKS = "06_adversarial_attacks.ipynb"
 COMPARISON = "08_comparing_methods.ipynb"
 
 _speed, _price = (
-    tuple(below(f"{kind} accuracy after {steps} steps, c = 1140 less c = 228 (points)", 0) for steps in stored.STEPS)
+    tuple(below(f"{kind} accuracy after {steps} steps, c = 1140 less c = 228 (points)", 0) for steps in stored_results.STEPS)
     for kind in ("forget", "general")
 )
 FOLLOWED, RELATIVE, FIXED = (

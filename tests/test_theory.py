@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, decoder_blocks, token_states
 from rmu_lab.activations import TokenStates, edited_output
-from rmu_lab.analysis.theory import (
+from rmu_lab.theory import (
     PredictedLogits,
     coefficient_effects,
     compare,

@@ -20,15 +20,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..evaluate import Style
 from ..offload import is_offloaded
-from .config import UnlearnConfig
+from ..unlearning.config import UnlearnConfig
+from ..unlearning.unlearn import topic_texts, trained_names
 from .rows import RowFile, SweepRow
-from .unlearn import topic_texts, trained_names
 from .worker import Job, batch_kind, job_digests, work
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from .unlearn import Texts
+    from ..unlearning.unlearn import Texts
 
 MEMORY_BYTES = 2 * 1024**3
 """Activations that a sweep keeps in memory, unless told otherwise; more than that go to disk."""
@@ -155,7 +155,7 @@ def sweep(
             if ray is None:
                 rows = work(job, todo)
             else:
-                from .cluster import work_on_ray
+                from .on_ray import work_on_ray
 
                 rows = work_on_ray(job, todo, ray, workers, scratch)
             bar = tqdm(total=len(todo), desc="sweep", unit="setting", delay=5, disable=not progress)

@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..activations import captured, edited_output, frozen, map_above
-from ..corpora import TokenBatch, token_batches
-from ..errors import RmuLabError
-from ..evaluate import Z95
+from .activations import captured, edited_output, frozen, map_above
+from .corpora import TokenBatch, token_batches
+from .errors import RmuLabError
+from .evaluate import Z95
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..activations import TokenStates
+    from .activations import TokenStates
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
-from .baselines.config import Baseline
-from .config import UnlearnConfig, config_from_dict
+from ..unlearning.baselines.config import Baseline
+from ..unlearning.config import UnlearnConfig, config_from_dict
 
 _START = b'{"key": '  # of every line, so that no other file is taken for a sweep's and cut
 

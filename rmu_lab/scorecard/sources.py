@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...errors import RmuLabError
-from ...files import data_folder, file_digest, read_json_lines, write_json
-from ...provenance import provenance, versions
-from .verdicts import Number, Numbers
+from ..errors import RmuLabError
+from ..files import data_folder, file_digest, read_json_lines, write_json
+from ..provenance import provenance, versions
+from .rules import Number, Numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ...unlearning.config import UnlearnConfig
-    from ...unlearning.rows import SweepRow
+    from ..sweeps.rows import SweepRow
+    from ..unlearning.config import UnlearnConfig
 
 MODEL = "smollm2-135m"
 
@@ -82,7 +82,7 @@ class Measurement:
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`."""
-        from ...models import load_model
+        from ..models import load_model
 
         return self.on(*load_model(MODEL, device="cpu"), out=out)
 
@@ -141,9 +141,9 @@ class StoredSweep:
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`; stopped, it goes on where it was."""
-        from ...corpora import load_corpus
-        from ...models import load_model
-        from ...unlearning.sweep import sweep
+        from ..corpora import load_corpus
+        from ..models import load_model
+        from ..sweeps.sweep import sweep
 
         if self.again is not None:
             return self.again.fresh(out)
@@ -164,9 +164,9 @@ class StoredSweep:
 
     def stale(self) -> list[str]:
         """See `Source`."""
-        from ...corpora import load_corpus
-        from ...unlearning.unlearn import corpus_digests, topic_texts
-        from ...unlearning.worker import question_digests
+        from ..corpora import load_corpus
+        from ..sweeps.worker import question_digests
+        from ..unlearning.unlearn import corpus_digests, topic_texts
 
         rows = self._rows(self.file)
         texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
@@ -183,14 +183,14 @@ class StoredSweep:
         return sorted(problems)
 
     def _rows(self, file: str) -> list[SweepRow]:
-        from ...unlearning.rows import load_sweep
+        from ..sweeps.rows import load_sweep
 
         if not (results_folder() / file).is_file():
             raise not_measured(file, self.line)
         return load_sweep(results_folder() / file)
 
     def _questions(self, rows: list[SweepRow]) -> dict[str, list[dict]]:
-        from ...questions import load_questions
+        from ..questions import load_questions
 
         return {
             name: list(load_questions(name, split="test").shuffle(seed=0).select(range(len(score.correct))))

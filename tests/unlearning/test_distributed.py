@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from rmu_lab import UnlearnConfig, UnlearnResult, unlearn
 from rmu_lab.corpora import TokenBatch
-from rmu_lab.unlearning.parallel import ALONE, Team, joined
+from rmu_lab.unlearning.distributed import ALONE, Team, joined
 from tests.conftest import made_up_texts, tiny_model
 
 FORGET = {"one": made_up_texts(11, seed=1), "two": made_up_texts(9, seed=2)}  # the last batches are smaller: 2 and 1 texts
@@ -37,7 +37,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 from rmu_lab import unlearn
 from tests.conftest import tiny_model
-from tests.unlearning.test_parallel import FORGET, RETAIN, SETTINGS, config
+from tests.unlearning.test_distributed import FORGET, RETAIN, SETTINGS, config
 folder = Path(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
 for name in SETTINGS:

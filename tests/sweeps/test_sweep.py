@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.published_loop import published_loop
 from rmu_lab import RmuLabError, UnlearnConfig, accuracy, decoder_blocks, grid, load_sweep, sweep, unlearn
 from rmu_lab.models import block_parameters
-from rmu_lab.unlearning import worker
+from rmu_lab.sweeps import worker
+from rmu_lab.sweeps.worker import Job, Worker
 from rmu_lab.unlearning.baselines import NPO
 from rmu_lab.unlearning.directions import random_directions
 from rmu_lab.unlearning.unlearn import topic_texts
-from rmu_lab.unlearning.worker import Job, Worker
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
-from tests.published_loop import published_loop
 from tests.test_evaluate import QUESTIONS
 
 FORGET, RETAIN = made_up_texts(12, seed=11), made_up_texts(12, seed=12)
@@ -121,7 +121,7 @@ def test_other_data_model_or_style_are_other_rows(tokenizer, tmp_path):
 PROGRAM = """
 import sys
 from tests.conftest import tiny_model
-from tests.unlearning.test_sweep import CONFIGS, FORGET, RETAIN, ASKED, sweep
+from tests.sweeps.test_sweep import CONFIGS, FORGET, RETAIN, ASKED, sweep
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 sweep(tiny_model("llama"), tokenizer, FORGET, RETAIN, CONFIGS, ASKED, out=sys.argv[2], memory_bytes=50_000)

@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 
 
 def hooked_output(model, block, inputs):
+    """What a block puts out when the whole model runs."""
     kept = []
     hook = block.register_forward_hook(lambda _block, _args, output: kept.append(output))
     model(**inputs)

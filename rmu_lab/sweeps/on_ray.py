@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RmuLabError
-from .config import UnlearnConfig
+from ..unlearning.config import UnlearnConfig
 from .rows import SweepRow
 from .worker import Job, Worker
 

@@ -15,22 +15,22 @@ import torch
 from scipy.stats import kurtosis
 from torch import Tensor
 
-from ...activations import map_above, token_states
-from ...corpora import load_corpus, token_batches
-from ...evaluate import accuracy, alignment, max_logits
-from ...models import decoder_blocks
-from ...questions import cloze_prompt, load_questions
-from ...unlearning.config import UnlearnConfig
-from ...unlearning.directions import random_directions
-from ...unlearning.unlearn import topic_texts
-from ...unlearning.worker import Job, Worker
 from .. import theory
-from .verdicts import Numbers, correlation_of, mean_of, median_of
+from ..activations import map_above, token_states
+from ..corpora import load_corpus, token_batches
+from ..evaluate import accuracy, alignment, max_logits
+from ..models import decoder_blocks
+from ..questions import cloze_prompt, load_questions
+from ..sweeps.worker import Job, Worker
+from ..unlearning.config import UnlearnConfig
+from ..unlearning.directions import random_directions
+from ..unlearning.unlearn import topic_texts
+from .rules import Numbers, correlation_of, mean_of, median_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ...unlearning.result import UnlearnResult
+    from ..unlearning.result import UnlearnResult
 
     Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from ...errors import RmuLabError
-from ...evaluate import Z95, wilson_interval
+from ..errors import RmuLabError
+from ..evaluate import Z95, wilson_interval
 
 REPRODUCED = "reproduced"
 SCALE_DEPENDENT = "scale-dependent"

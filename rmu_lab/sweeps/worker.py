@@ -21,11 +21,10 @@ from ..corpora import TokenBatch
 from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
 from ..provenance import provenance
-from .config import UnlearnConfig
-from .result import UnlearnResult
-from .rows import SweepRow
-from .shared import ActivationStore, record_batch, recorded, resumed, stored_pass
-from .unlearn import (
+from ..unlearning.config import UnlearnConfig
+from ..unlearning.result import UnlearnResult
+from ..unlearning.trunks import ActivationStore, record_batch, recorded, resumed, stored_pass
+from ..unlearning.unlearn import (
     BatchKey,
     DivergedError,
     TopicBatches,
@@ -36,6 +35,7 @@ from .unlearn import (
     train,
     trained_names,
 )
+from .rows import SweepRow
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rmu_lab import RmuLabError, SweepRow, UnlearnConfig, load_sweep
 from rmu_lab.evaluate import Accuracy, wilson_interval
 from rmu_lab.files import data_folder
-from rmu_lab.unlearning.rows import RowFile
-from rmu_lab.unlearning.worker import Job
+from rmu_lab.sweeps.rows import RowFile
+from rmu_lab.sweeps.worker import Job
 
 
 def row(number: int, predictions: list[int] = (0, 3)) -> SweepRow:

@@ -1,1 +1,0 @@
-"""The paper's arguments as things to compute: predictions, simulations and measurements."""
