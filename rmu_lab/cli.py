@@ -268,14 +268,14 @@ def reproduce(
     with _clear_errors():
         from .reproduce import Preset, plan
         from .reproduce import reproduce as run
-        from .unlearning.distributed import joined
+        from .unlearning.distributed import launched_processes
 
         chosen = Preset.load(preset)
         if model is not None:
             chosen = dataclasses.replace(chosen, model=model)
         if out is None and not dry_run:
             raise RmuLabError("There is no folder to write to; give --out DIR, or --dry-run to see what a run takes.")
-        main = joined().main
+        main = launched_processes().main_process
         if main:
             console.print(f"[bold]{escape(chosen.name)}[/]: {escape(chosen.about)}", soft_wrap=True)
             for heading, items in plan(chosen, data=data, methods=method).items():

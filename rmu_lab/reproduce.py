@@ -24,7 +24,7 @@ from .models import load_model
 from .provenance import provenance
 from .shapes import Shape
 from .unlearning.config import UnlearnConfig
-from .unlearning.distributed import joined
+from .unlearning.distributed import launched_processes
 from .unlearning.result import UnlearnResult
 from .unlearning.unlearn import unlearn
 
@@ -276,7 +276,7 @@ def reproduce(
     RmuLabError
         if something cannot be had (it says what to ask for and where), or `out` is of a run with other settings.
     """
-    start, out, chosen, team = time.perf_counter(), Path(out), _methods(preset, methods), joined()
+    start, out, chosen, processes = time.perf_counter(), Path(out), _methods(preset, methods), launched_processes()
     forget = {topic: corpus(name, data) for topic, name in preset.forget.items()}
     retain = corpus(preset.retain, data)
     for name, texts in (*forget.items(), ("retain", retain)):
@@ -289,9 +289,9 @@ def reproduce(
         "chat_template": chat_template,
         "digests": {name: digest(texts) for name, texts in (*forget.items(), ("retain", retain))},
     }
-    if team.main:
+    if processes.main_process:
         _claim_folder(out, settings)
-    team.wait()
+    processes.barrier()
     with _model_access(preset):
         model, tokenizer = load_model(preset.model, device=device, device_map=device_map)
     edits = {}
@@ -304,7 +304,7 @@ def reproduce(
         else:
             edits[method] = unlearn(model, tokenizer, forget, retain, config, progress=progress)
             edits[method].save(folder)
-    if not team.main:
+    if not processes.main_process:
         return None
 
     how = {"data": _local_questions(data), "chat_template": chat_template, "limit": limit, "batch_size": batch_size}

@@ -24,7 +24,7 @@ from ..errors import RmuLabError
 from ..evaluate import accuracy
 from ..files import digest
 from ..models import decoder_blocks
-from ..unlearning.baselines.losses import next_token_loss, targets_of
+from ..unlearning.objectives import next_token_loss, targets_of
 from ..unlearning.result import UnlearnResult
 from .recovery import Baselines, Recovery, measure_baselines, said
 

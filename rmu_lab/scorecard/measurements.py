@@ -22,15 +22,15 @@ from ..evaluate import accuracy, alignment, max_logits
 from ..models import decoder_blocks
 from ..questions import cloze_prompt, load_questions
 from ..sweeps.worker import Job, Worker
+from ..unlearning.batches import topic_texts
 from ..unlearning.config import UnlearnConfig
 from ..unlearning.directions import random_directions
-from ..unlearning.unlearn import topic_texts
+from ..unlearning.result import UnlearnResult
 from .rules import Numbers, correlation_of, mean_of, median_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..unlearning.result import UnlearnResult
 
     Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
 
@@ -47,7 +47,8 @@ def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]
     )  # fmt: skip
     with Worker(job) as worker:
         for config in configs:
-            yield worker.train(config)
+            (training,) = worker.train([config])
+            yield UnlearnResult.of(training, model, {})
 
 
 def _directions(model: Model, seeds: int) -> list[Tensor]:

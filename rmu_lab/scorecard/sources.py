@@ -166,7 +166,7 @@ class StoredSweep:
         """See `Source`."""
         from ..corpora import load_corpus
         from ..sweeps.worker import question_digests
-        from ..unlearning.unlearn import corpus_digests, topic_texts
+        from ..unlearning.batches import corpus_digests, topic_texts
 
         rows = self._rows(self.file)
         texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))

@@ -1,6 +1,6 @@
 """A sweep on Ray: as many workers as there are processors or GPUs, each with its own model and frozen passes.
 
-A worker takes one setting after the other; if it dies, its setting goes to a new one, and every finished
+A worker takes one group of settings after the other; if it dies, its group goes to a new one, and every finished
 row is with the caller already. Taught in notebook 09.
 """
 
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RmuLabError
-from ..unlearning.config import UnlearnConfig
 from .rows import SweepRow
-from .worker import Job, Worker
+from .worker import Group, Job, Worker
 
 MOST_DEATHS = 3
 """Workers that may die one after the other without a row in between, before a sweep gives up."""
@@ -33,19 +32,19 @@ class _RemoteWorker:
         self._worker: Worker | None = None
         self._job = dataclasses.replace(job, model=job.model.to(device))
 
-    def row(self, config: UnlearnConfig | None) -> SweepRow:
+    def rows(self, group: Group) -> list[SweepRow]:
         if self._worker is None:  # not in __init__, whose errors would look like a worker's death
             self._worker = self._work.enter_context(Worker(self._job))
-        return self._worker.row(config)
+        return list(self._worker.rows(group))
 
     def close(self) -> None:
         self._work.close()
 
 
 def work_on_ray(
-    job: Job, configs: Sequence[UnlearnConfig | None], address: str, workers: int | None, scratch: str | Path | None
+    job: Job, groups: Sequence[Group], address: str, workers: int | None, scratch: str | Path | None
 ) -> Iterator[SweepRow]:
-    """The rows of a job's settings in the order in which they are finished; parameters as in `sweep`.
+    """Make the rows of a job's groups, in the order in which they are finished; parameters as in `sweep`.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def work_on_ray(
     if ours:
         place: dict[str, Any] = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
         try:
-            _knock(address)
+            _check_listening(address)
             ray.init(logging_level="error", log_to_driver=False, **(place if address == "local" else {"address": address}))
         except (OSError, ValueError, RuntimeError) as error:
             raise RmuLabError(
@@ -73,7 +72,7 @@ def work_on_ray(
         device = job.model.device.type
         needs = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
         there = ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0)
-        count = max(1, min(workers or int(there), len(configs)))
+        count = max(1, min(workers or int(there), len(groups)))
         remote_job = dataclasses.replace(
             job,
             model=job.model if device == "cpu" else copy.deepcopy(job.model).to("cpu"),
@@ -87,16 +86,16 @@ def work_on_ray(
             actors.append(worker_class.remote(shared_job, device))
             return actors[-1]
 
-        waiting, deaths = deque(configs), 0
+        waiting, deaths = deque(groups), 0
         running = {}
         for _ in range(count):
-            actor, config = start(), waiting.popleft()
-            running[actor.row.remote(config)] = actor, config
+            actor, group = start(), waiting.popleft()
+            running[actor.rows.remote(group)] = actor, group
         while running:
             (finished,), _ = ray.wait(list(running), num_returns=1)
-            actor, config = running.pop(finished)
+            actor, group = running.pop(finished)
             try:
-                row = ray.get(finished)
+                rows = ray.get(finished)
             except (RayActorError, OutOfMemoryError) as error:
                 deaths += 1
                 if deaths > MOST_DEATHS:
@@ -104,7 +103,7 @@ def work_on_ray(
                         f"{deaths} workers died one after the other ({_first_line(error)}); the rows so far are kept. "
                         "Give each more memory, or use fewer of them."
                     ) from error
-                waiting.appendleft(config)
+                waiting.appendleft(group)
                 actors.remove(actor)
                 actor = start()
             except RayTaskError as error:
@@ -113,10 +112,10 @@ def work_on_ray(
                 raise
             else:
                 deaths = 0
-                yield row
+                yield from rows
             if waiting:
-                config = waiting.popleft()
-                running[actor.row.remote(config)] = actor, config
+                group = waiting.popleft()
+                running[actor.rows.remote(group)] = actor, group
         ray.get([actor.close.remote() for actor in actors])  # removes what they keep on disk
     finally:
         if ours:
@@ -126,7 +125,7 @@ def work_on_ray(
                 ray.kill(actor)
 
 
-def _knock(address: str) -> None:
+def _check_listening(address: str) -> None:
     """Raise OSError at once if nobody listens at a ``host:port``; Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
-from ..unlearning.baselines.config import Baseline
-from ..unlearning.config import UnlearnConfig, config_from_dict
+from ..unlearning.config import MethodConfig
+from ..unlearning.method import config_from_dict
 
 _START = b'{"key": '  # of every line, so that no other file is taken for a sweep's and cut
 
@@ -27,7 +28,7 @@ class SweepRow:
 
     key: str
     """SHA-256 of the setting, the data and the model: what tells a resumed sweep that this row is done."""
-    config: UnlearnConfig | Baseline | None
+    config: MethodConfig | None
     """None: the base model, unedited."""
     scores: dict[str, Accuracy]
     """By name of the question set; empty if training diverged."""
@@ -69,8 +70,14 @@ class SweepRow:
             raise RmuLabError(f"This is no row of a sweep ({error}); give a file that sweep() wrote.") from None
 
 
+def row_key(config: MethodConfig | None, style: str, model_name: str, digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 of everything that decides a row's numbers; ``config=None`` is the base model."""
+    facts = [None if config is None else config.to_dict(), style, model_name, dict(digests)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def load_sweep(path: str | Path) -> list[SweepRow]:
-    """The finished rows of a sweep's file, in the order in which they were written. Taught in notebook 05.
+    """Return the finished rows of a sweep's file, in the order in which they were written. Taught in notebook 05.
 
     Raises
     ------

@@ -20,43 +20,68 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..evaluate import Style
 from ..offload import is_offloaded
-from ..unlearning.config import UnlearnConfig
-from ..unlearning.unlearn import topic_texts, trained_names
+from ..unlearning.batches import topic_texts
+from ..unlearning.config import MethodConfig, UnlearnConfig
+from ..unlearning.method import config_class, config_of, method_of
+from .on_ray import work_on_ray
 from .rows import RowFile, SweepRow
-from .worker import Job, batch_kind, job_digests, work
+from .worker import Group, Job, groups_of, job_digests, work
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..unlearning.unlearn import Texts
+    from ..unlearning.batches import Texts
 
 MEMORY_BYTES = 2 * 1024**3
 """Activations that a sweep keeps in memory, unless told otherwise; more than that go to disk."""
 
 
-def grid(*, base: UnlearnConfig | None = None, **values: Sequence[Any]) -> list[UnlearnConfig]:
-    """Every combination of the given values, the last field varying fastest; the other fields as in `base`.
+def grid(*, base: MethodConfig | None = None, **values: Sequence[Any]) -> list[MethodConfig]:
+    """Return every combination of the given values, the last field varying fastest; the other fields as in `base`.
 
-    ``grid(layer=[5, 7], method=["rmu", "adaptive_rmu"])`` gives four settings. Taught in notebook 05.
+    ``grid(layer=[5, 7], method=["rmu", "adaptive_rmu"])`` gives four settings. Any method can be named, and each takes the
+    fields it has: ``grid(method=["rmu", "npo"], layer=[5, 7], lr=[1e-4, 1e-3])`` gives four settings of RMU and two of NPO.
+    Settings that differ only in what their method does not use, such as RMU's beta, are trained once by `sweep`. Taught
+    in notebook 05.
+
+    Parameters
+    ----------
+    base
+        settings whose fields stay where no values are given, for the methods of its class; the others' are at their
+        defaults. By default ``UnlearnConfig()``.
+    values
+        lists of values by the names of fields.
 
     Raises
     ------
     RmuLabError
-        if a field does not exist, has no values, or a value is out of its range.
+        if no method has such a field, it has no values, or a value is out of its range.
     """
-    fields = [item.name for item in dataclasses.fields(UnlearnConfig)]
-    for name, choices in values.items():
-        if name not in fields:
-            raise RmuLabError(f"UnlearnConfig has no field {name!r}; use {', '.join(fields)}.")
-        if isinstance(choices, str) or not isinstance(choices, Iterable) or not list(choices):
-            raise RmuLabError(
-                f"{name} is {choices!r}; give a list of values, such as {name}=[{getattr(UnlearnConfig(), name)!r}]."
-            )
     base = base or UnlearnConfig()
-    return [
-        dataclasses.replace(base, **dict(zip(values, combination, strict=True)))
-        for combination in itertools.product(*map(list, values.values()))
-    ]
+    for name, choices in values.items():
+        if isinstance(choices, str) or not isinstance(choices, Iterable) or not list(choices):
+            shown = getattr(base, name, 1)
+            raise RmuLabError(f"{name} is {choices!r}; give a list of values, such as {name}=[{shown!r}].")
+    choices = {name: list(of_field) for name, of_field in values.items()}
+    methods = choices.get("method", [base.method])
+    fields = {method: _field_names(config_class(method)) | {"method"} for method in methods}
+    if unknown := [name for name in choices if not any(name in known for known in fields.values())]:
+        known = sorted(set().union(*fields.values()))
+        raise RmuLabError(f"{' and '.join(methods)} have no field {unknown[0]!r}; use {', '.join(known)}.")
+    settings = []
+    for combination in itertools.product(*choices.values()):
+        wanted = dict(zip(choices, combination, strict=True))
+        method = wanted.pop("method", base.method)
+        start = base if isinstance(base, config_class(method)) else config_of(method, {})
+        changes = {name: value for name, value in wanted.items() if name in fields[method]}
+        if "method" in _field_names(type(start)):
+            changes["method"] = method
+        settings.append(dataclasses.replace(start, **changes))
+    return list(dict.fromkeys(settings))
+
+
+def _field_names(kind: type) -> set[str]:
+    return {item.name for item in dataclasses.fields(kind)}
 
 
 def sweep(
@@ -64,7 +89,7 @@ def sweep(
     tokenizer: PreTrainedTokenizerBase,
     forget: Texts | Mapping[str, Texts],
     retain: Texts | Mapping[str, Texts],
-    configs: Iterable[UnlearnConfig],
+    configs: Iterable[MethodConfig],
     questions: Mapping[str, Dataset | Sequence[Mapping]],
     *,
     out: str | Path,
@@ -76,7 +101,9 @@ def sweep(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[SweepRow]:
-    """Train an edit for every setting and score it on every question set; the same numbers as `unlearn` and `accuracy`.
+    """Train an edit for every setting, of whichever method, and score it on every question set.
+
+    The numbers are those of `unlearn` and `accuracy`.
 
     The first row is the base model's; the others follow the order of `configs`. The model itself is left
     as it is. Each finished row is appended to `out` at once; called again after a stop, however it came
@@ -88,7 +115,9 @@ def sweep(
     forget, retain
         as `unlearn` takes them.
     configs
-        settings, e.g. from `grid`; repeated ones are trained once.
+        settings, e.g. from `grid`; repeated ones get one row. Settings that share their training (equal
+        `MethodConfig.work_key`) are trained once: those that differ in what their method does not use, and of most
+        methods besides RMU also those that differ in `steps`.
     questions
         question sets by name, as `accuracy` takes each.
     out
@@ -115,7 +144,7 @@ def sweep(
     """
     configs = list(dict.fromkeys(configs))
     if not configs:
-        raise RmuLabError("There are no settings to sweep over; give at least one UnlearnConfig, e.g. by grid().")
+        raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
     if not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
     if is_offloaded(model):
@@ -124,9 +153,7 @@ def sweep(
             "unlearn and accuracy for each setting."
         )
     for config in configs:
-        if not isinstance(config, UnlearnConfig):
-            raise RmuLabError(f"{config!r} is no UnlearnConfig; a sweep trains RMU and Adaptive RMU only.")
-        trained_names(model, config)
+        method_of(config).check(model, config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
     asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}
     with RowFile(out) as file:
@@ -147,17 +174,11 @@ def sweep(
         wanted = {job.key(config): config for config in (None, *configs)}
         done = {row["key"]: row for row in file.rows if row["key"] in wanted}
         todo = [config for key, config in wanted.items() if key not in done]
-        # Those whose texts are batched alike together, because frozen passes are kept for one kind at a time.
-        settings = sorted(filter(None, todo), key=lambda config: (*batch_kind(config), config.layer))
+        settings = [config for config in todo if config is not None]
         job = dataclasses.replace(job, configs=tuple(settings))
-        todo = [None] * (None in todo) + settings
-        if todo:
-            if ray is None:
-                rows = work(job, todo)
-            else:
-                from .on_ray import work_on_ray
-
-                rows = work_on_ray(job, todo, ray, workers, scratch)
+        groups: list[Group] = [(None,)] * (None in todo) + groups_of(settings)
+        if groups:
+            rows = work(job, groups) if ray is None else work_on_ray(job, groups, ray, workers, scratch)
             bar = tqdm(total=len(todo), desc="sweep", unit="setting", delay=5, disable=not progress)
             with bar, closing(rows):
                 for row in rows:

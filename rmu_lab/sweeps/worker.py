@@ -1,4 +1,4 @@
-"""One process's share of a sweep: its own frozen passes, and settings trained and scored on them one after the other."""
+"""One process's part of a sweep: its own frozen passes, and settings trained and scored on them one after the other."""
 
 from __future__ import annotations
 
@@ -21,32 +21,28 @@ from ..corpora import TokenBatch
 from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
 from ..provenance import provenance
-from ..unlearning.config import UnlearnConfig
+from ..unlearning.batches import BatchKey, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_batches
+from ..unlearning.config import MethodConfig, UnlearnConfig
+from ..unlearning.method import method_of
 from ..unlearning.result import UnlearnResult
-from ..unlearning.trunks import ActivationStore, record_batch, recorded, resumed, stored_pass
-from ..unlearning.unlearn import (
-    BatchKey,
-    DivergedError,
-    TopicBatches,
-    TopicTexts,
-    corpus_digests,
-    step_keys,
-    topic_batches,
-    train,
-    trained_names,
-)
-from .rows import SweepRow
+from ..unlearning.task import DivergedError, Task, Trainings
+from ..unlearning.trunks import record_batch, recorded, resumed, stored_pass
+from .activation_store import ActivationStore
+from .rows import SweepRow, row_key
+
+Group = tuple[MethodConfig | None, ...]
+"""Settings that share their training (equal `MethodConfig.work_key`); ``(None,)`` stands for the base model."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker of a sweep needs."""
+    """What every process of a sweep needs."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     texts: TopicTexts
     questions: dict[str, list[dict]]
-    configs: tuple[UnlearnConfig, ...]
+    configs: tuple[MethodConfig, ...]
     style: Style
     batch_size: int
     memory_bytes: int
@@ -55,14 +51,13 @@ class Job:
     digests: dict[str, str]
     progress: bool
 
-    def key(self, config: UnlearnConfig | None) -> str:
-        """SHA-256 of everything that decides a row's numbers."""
-        facts = [config and config.to_dict(), self.style, self.model.name_or_path, self.digests]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    def key(self, config: MethodConfig | None) -> str:
+        """Return the key of a setting's row."""
+        return row_key(config, self.style, self.model.name_or_path, self.digests)
 
 
 def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
-    """SHA-256 of the model's weights, of each corpus and of each question set."""
+    """Return the SHA-256 of the model's weights, of each corpus and of each question set."""
     weights = hashlib.sha256()
     for name, parameter in model.named_parameters():
         weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
@@ -71,7 +66,7 @@ def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[st
 
 
 def question_digests(questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
-    """SHA-256 of each question set: of what is asked and which answer is right."""
+    """Return the SHA-256 of each question set: of what is asked and which answer is right."""
     return {
         f"questions {name}": digest(
             json.dumps([row.get(field) for field in ("question", "choices", "answer")]) for row in rows
@@ -80,9 +75,22 @@ def question_digests(questions: Mapping[str, Sequence[Mapping]]) -> dict[str, st
     }
 
 
-def batch_kind(config: UnlearnConfig) -> tuple:
-    """What decides how texts become batches; settings that agree in it share frozen passes."""
+def passes_key(config: UnlearnConfig) -> tuple:
+    """Return what decides how texts become batches; settings that agree in it share frozen passes."""
     return config.batch_size, config.max_length, config.forget_lengths or (), config.padding_side
+
+
+def groups_of(configs: Iterable[MethodConfig]) -> list[Group]:
+    """Return the settings in groups that share their training, those next to each other whose frozen passes are the same."""
+    groups: dict[tuple, list[MethodConfig]] = {}
+    for config in configs:
+        groups.setdefault((type(config), config.work_key()), []).append(config)
+
+    def order(group: list[MethodConfig]) -> tuple:
+        first = group[0]
+        return (True, *passes_key(first), first.layer) if isinstance(first, UnlearnConfig) else (False,)
+
+    return [tuple(group) for group in sorted(groups.values(), key=order)]
 
 
 class Worker:
@@ -91,7 +99,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._store = ActivationStore(job.memory_bytes, job.scratch, job.scratch_prefix)
-        self._kind: tuple | None = None
+        self._passes_key: tuple | None = None
         self._batches: TopicBatches = {}
         self._recorded: list[BatchKey] = []
         self._base: dict[str, Accuracy] = {}
@@ -99,7 +107,7 @@ class Worker:
 
     def __enter__(self) -> Worker:
         """Score the base model, recording on the way the states from which every layer's settings will go on."""
-        depths = {config.layer - 2 for config in self.job.configs}
+        depths = {config.window[0] for config in self.job.configs if config.window is not None}
         start = time.perf_counter()
         try:
             for name in self.job.questions:
@@ -116,40 +124,52 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._store.clear()
 
-    def row(self, config: UnlearnConfig | None) -> SweepRow:
-        """Train and score one setting of the job; None gives the base model's row."""
-        if config is None:
-            return self._row(None, self._base, [], {"training": 0.0, "evaluation": self._base_seconds})
+    def rows(self, group: Group) -> Iterator[SweepRow]:
+        """Train and score settings of the job that share their training; ``(None,)`` gives the base model's row."""
+        configs = [config for config in group if config is not None]
+        if not configs:
+            yield self._row(None, self._base, [], {"training": 0.0, "evaluation": self._base_seconds})
+            return
+        left = dict.fromkeys(configs)
+        scores: dict[str, Accuracy] = {}
+        scored: object = None
+        evaluation = 0.0
         start = time.perf_counter()
         try:
-            result = self.train(config)
+            for training in self.train(configs):
+                if training.edit is not scored:  # settings that differ in nothing that counts have one edit
+                    start = time.perf_counter()
+                    result = UnlearnResult.of(training, self.job.model, self.job.digests)
+                    with result.applied(self.job.model):
+                        scores = {name: self._edited_accuracy(name, training.config) for name in self.job.questions}
+                    scored, evaluation = training.edit, time.perf_counter() - start
+                del left[training.config]
+                seconds = {"training": training.seconds, "evaluation": evaluation}
+                yield self._row(training.config, scores, training.history, seconds)
+                start = time.perf_counter()
         except DivergedError as error:
-            return self._row(config, {}, [], {"training": time.perf_counter() - start, "evaluation": 0.0}, str(error))
-        start = time.perf_counter()
-        with result.applied(self.job.model):
-            scores = {name: self._resumed_accuracy(name, config.layer - 2) for name in self.job.questions}
-        seconds = {"training": result.seconds, "evaluation": time.perf_counter() - start}
-        return self._row(config, scores, result.history, seconds)
+            seconds = {"training": time.perf_counter() - start, "evaluation": 0.0}
+            for config in left:
+                yield self._row(config, {}, [], seconds, str(error))
 
-    def train(self, config: UnlearnConfig) -> UnlearnResult:
-        """What `unlearn` gives for one setting of the job, from recorded passes.
+    def train(self, configs: Sequence[MethodConfig]) -> Trainings:
+        """Train settings of the job that share their training, from recorded passes where their method can use them.
 
         Raises
         ------
         DivergedError
             if a loss or a trained matrix is not finite.
         """
-        model = self.job.model
-        self._record(config)
-        start = time.perf_counter()
-        passes = functools.partial(self._pass, config.window)
-        names = trained_names(model, config)
-        with frozen(model):
-            return train(model, names, self._batches, config, passes, digests=self.job.digests, start=start, progress=False)
+        recorded_passes = None
+        if isinstance(configs[0], UnlearnConfig):
+            self._record(configs[0])
+            recorded_passes = self._batches, functools.partial(self._pass, configs[0].window)
+        task = Task(self.job.model, self.job.tokenizer, self.job.texts, progress=False, recorded=recorded_passes)
+        return method_of(configs[0]).train(task, configs)
 
     def _row(
         self,
-        config: UnlearnConfig | None,
+        config: MethodConfig | None,
         scores: dict[str, Accuracy],
         history: list[dict],
         seconds: dict[str, float],
@@ -169,14 +189,17 @@ class Worker:
         )
 
     def _record(self, config: UnlearnConfig) -> None:
-        """One frozen pass over each batch that settings of this kind will take, for all their layers."""
-        kind = batch_kind(config)
-        if kind == self._kind:
+        """Make one frozen pass over each batch that settings with the same `passes_key` will take, for all their layers."""
+        if passes_key(config) == self._passes_key:
             return
         for key in self._recorded:
             self._store.discard(key)
-        same = [other for other in self.job.configs if batch_kind(other) == kind]
-        depths = {depth for other in same for depth in (other.layer - 2, other.layer + 1)}
+        same = [
+            other
+            for other in self.job.configs
+            if isinstance(other, UnlearnConfig) and passes_key(other) == passes_key(config)
+        ]
+        depths = {depth for other in same for depth in (other.window[0], other.window[-1] + 1)}
         self._batches = topic_batches(self.job.tokenizer, self.job.texts, config)
         steps = max(other.steps for other in same)
         self._recorded = list(
@@ -188,7 +211,7 @@ class Worker:
                 role, topic, index = key
                 batch = self._batches[role, topic][index].to(self.job.model.device)
                 self._store.put(key, record_batch(self.job.model, batch, depths))
-        self._kind = kind
+        self._passes_key = passes_key(config)
 
     def _pass(self, window: range, key: BatchKey, batch: TokenBatch) -> FrozenPass:
         trunk, output = (self._store.get(key, depth) for depth in (window[0], window[-1] + 1))
@@ -199,8 +222,11 @@ class Worker:
         rows = job.questions[name]
         return accuracy(job.model, job.tokenizer, rows, style=job.style, batch_size=job.batch_size, progress=progress)
 
-    def _resumed_accuracy(self, name: str, depth: int) -> Accuracy:
-        """The model's accuracy with what lies below `depth` taken from the base model's passes over the same questions."""
+    def _edited_accuracy(self, name: str, config: MethodConfig) -> Accuracy:
+        """Score the edited model, with what lies below its window taken from the base model's passes."""
+        if config.window is None:
+            return self._accuracy(name, progress=False)
+        depth = config.window[0]
         calls = itertools.count()  # scoring makes the same passes in the same order, whatever the weights
         with resumed(self.job.model, depth, lambda: self._store.get((name, next(calls)), depth)):
             return self._accuracy(name, progress=False)
@@ -210,8 +236,8 @@ def _keep(store: ActivationStore, name: str, calls: Iterator[int], states: dict[
     store.put((name, next(calls)), states)
 
 
-def work(job: Job, configs: Iterable[UnlearnConfig | None]) -> Iterator[SweepRow]:
-    """The rows of some of a job's settings, made in this process."""
+def work(job: Job, groups: Iterable[Group]) -> Iterator[SweepRow]:
+    """Make the rows of some of a job's groups in this process."""
     with Worker(job) as worker:
-        for config in configs:
-            yield worker.row(config)
+        for group in groups:
+            yield from worker.rows(group)

@@ -23,12 +23,12 @@ from ..activations import frozen, hidden_states
 from ..corpora import TokenBatch, token_batches
 from ..errors import RmuLabError
 from ..models import block_parameters, decoder_blocks
+from .batches import topic_texts
 from .config import UnlearnConfig
 from .objectives import masked_mean, token_norms
-from .unlearn import topic_texts
 
 if TYPE_CHECKING:
-    from .unlearn import Texts
+    from .batches import Texts
 
 FOLDS = 4
 # Rules of thumb, each used where its reason is given. All but BETA and DEPTHS were set by SmolLM2-135M's defaults.

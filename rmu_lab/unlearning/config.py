@@ -1,14 +1,18 @@
-"""Every setting of RMU and Adaptive RMU in one frozen dataclass. Taught in notebooks 04 and 05."""
+"""What the settings of every method can do, and those of RMU and Adaptive RMU. Taught in notebooks 04 and 05.
+
+The settings of a method are a frozen dataclass (`MethodConfig`). This module needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from ..errors import RmuLabError
-from .baselines.config import BASELINES, Baseline
 
-Method = Literal["rmu", "adaptive_rmu"]
+SteeringMethod = Literal["rmu", "adaptive_rmu"]
 NormPer = Literal["token", "text", "first batch"]
 LossPer = Literal["token", "text"]
 PaddingSide = Literal["left", "right"]
@@ -16,9 +20,62 @@ Direction = Literal["positive", "isotropic"]
 
 
 @dataclass(frozen=True)
-class UnlearnConfig:
-    """Settings of `unlearn`. The defaults suit SmolLM2-135M (numbers chosen on the `dev` questions)
-    and are what is right where paper and code disagree.
+class MethodConfig:
+    """Base of the settings of every method: what `unlearn`, `sweep` and the records need to know about them.
+
+    Extend `LossMethod` or `EditMethod` (`rmu_lab.unlearning.method`) for a method of your own; they say how it trains.
+    """
+
+    method: ClassVar[str]
+    """The name by which records, the command line and `METHODS` know the method."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is random in the method."""
+        return 0
+
+    @property
+    def batch_size(self) -> int:
+        """Texts that each corpus has to hold at least."""
+        return 1
+
+    @property
+    def window(self) -> range | None:
+        """Blocks outside which the method changes nothing; None: any block may change.
+
+        A sweep runs what lies below the window once for all its settings.
+        """
+        return None
+
+    def work_key(self) -> Hashable:
+        """Key of the work that settings share: a sweep trains settings with equal keys together.
+
+        By default only equal settings share. A method that overrides this trains a group of settings at once, see
+        `rmu_lab.unlearning.method.Method`.
+        """
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON; `config_from_dict` is the way back."""
+        return {"method": self.method, **dataclasses.asdict(self)}
+
+
+def plain_types(config: MethodConfig) -> None:
+    """Make 300 and 300.0 the same setting in every record, and a list, as JSON gives it back, a tuple."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.type in ("float", float) and isinstance(value, int):
+            object.__setattr__(config, item.name, float(value))
+        elif isinstance(value, list):
+            object.__setattr__(config, item.name, tuple(value))
+
+
+@dataclass(frozen=True)
+class UnlearnConfig(MethodConfig):
+    """Settings of RMU and Adaptive RMU, which `unlearn` takes by default.
+
+    The numbers suit SmolLM2-135M and were chosen on the `dev` questions; where paper and code disagree, the defaults are
+    what is right.
 
     With h the residual stream after block `layer`, u a topic's direction, x_F forget and x_R retain text::
 
@@ -32,7 +89,7 @@ class UnlearnConfig:
         at construction, if a value is out of its range.
     """
 
-    method: Method = "adaptive_rmu"
+    method: SteeringMethod = "adaptive_rmu"  # type: ignore[misc]  # one class, two methods
     layer: int = 7
     """l: the block whose output is steered, counted from 0. Blocks l-2, l-1 and l are trained."""
     coefficient: float = 570.0
@@ -87,9 +144,7 @@ class UnlearnConfig:
         for name, least in {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name in ("parameters", "forget_lengths"):
-            if isinstance(getattr(self, name), list):  # as JSON gives it back
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        plain_types(self)
         if self.parameters is not None and (not isinstance(self.parameters, tuple) or not self.parameters):
             raise RmuLabError(
                 f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix."
@@ -97,13 +152,9 @@ class UnlearnConfig:
         lengths = self.forget_lengths
         if lengths is not None and not (isinstance(lengths, tuple) and lengths and min(lengths) >= 2):
             raise RmuLabError(f"forget_lengths is {lengths!r}; give a tuple of numbers of at least 2, one for each topic.")
-        for item in dataclasses.fields(self):
-            # So that 300 and 300.0 are the same setting in every record.
-            if item.type is float and isinstance(value := getattr(self, item.name), int):
-                object.__setattr__(self, item.name, float(value))
 
     @classmethod
-    def published(cls, **changes: Any) -> "UnlearnConfig":
+    def published(cls, **changes: Any) -> UnlearnConfig:
         """What the published code of Adaptive RMU does: padding on the left and counted, the sink counted, `mse_loss`,
         one coefficient per topic from its first batch, and that code's default numbers (for a 7B model).
 
@@ -130,8 +181,17 @@ class UnlearnConfig:
         """The trained blocks l-2 .. l."""
         return range(self.layer - 2, self.layer + 1)
 
+    def work_key(self) -> Hashable:
+        """The settings without their steps, and without what their method does not use.
+
+        A shorter training is the beginning of a longer one. RMU has no beta, Adaptive RMU no coefficient.
+        """
+        unused = ("steps", "beta", "norm_per") if self.method == "rmu" else ("steps", "coefficient")
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: defaults[name] for name in unused})
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``UnlearnConfig(**d)`` is the way back."""
+        """Return plain values, for JSON; `config_from_dict` is the way back."""
         plain = dataclasses.asdict(self)
         if self.forget_lengths is None:  # younger than the stored sweeps, whose rows are found again by these values
             del plain["forget_lengths"]
@@ -139,23 +199,9 @@ class UnlearnConfig:
 
 
 _CHOICES = {
-    "method": get_args(Method),
+    "method": get_args(SteeringMethod),
     "direction": get_args(Direction),
     "norm_per": get_args(NormPer),
     "loss_per": get_args(LossPer),
     "padding_side": get_args(PaddingSide),
 }
-
-
-def config_from_dict(plain: Mapping[str, Any]) -> UnlearnConfig | Baseline:
-    """The settings, of whichever method, that `to_dict` gave.
-
-    Raises
-    ------
-    KeyError, TypeError, RmuLabError
-        if it is not what `to_dict` gives.
-    """
-    method = plain["method"]
-    if method not in BASELINES:
-        return UnlearnConfig(**plain)
-    return BASELINES[method](**{name: value for name, value in plain.items() if name != "method"})

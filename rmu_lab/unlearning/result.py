@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,11 @@ from ..errors import RmuLabError
 from ..files import whole_folder
 from ..models import load_model, no_progress_bars
 from ..offload import read_parameter, write_parameter
-from .baselines.config import Baseline
-from .config import UnlearnConfig, config_from_dict
-from .distributed import joined
+from ..provenance import provenance
+from .config import MethodConfig
+from .distributed import launched_processes
+from .method import config_from_dict
+from .task import Training
 
 _TENSORS, _RECORD = "edit.safetensors", "result.json"
 
@@ -37,17 +39,26 @@ class UnlearnResult:
     history: list[dict[str, Any]]
     """One entry per step: ``step`` (from 1), ``topic``, ``loss``, ``forget_loss``, ``retain_loss``, ``forget_norm`` (mean
     ||h|| of the forget batch in the model being trained), ``target_norm`` (mean s) and ``cosine`` (mean cos(u, h)), each
-    measured before that step's update. Other methods: see `unlearning.baselines.train.unlearn_baseline`."""
-    config: UnlearnConfig | Baseline
+    measured before that step's update. Other methods: see `LossMethod.train` and `EditMethod.train`."""
+    config: MethodConfig
+    """The settings; their steps are those that were taken."""
     model_name: str
     """Short name, path or hub id of the base model."""
     digests: dict[str, str]
     """SHA-256 of the texts of each corpus."""
     provenance: dict[str, Any]
-    """Versions, machine and time."""
+    """Versions, machine and time, and what was passed in place of RMU's own directions or objectives."""
     seconds: float
     """Wall-clock time of the training."""
     _replaced: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, training: Training, model: PreTrainedModel, digests: dict[str, str], passed: Mapping[str, str] | None = None
+    ) -> UnlearnResult:
+        """Return the record of a training on `model`; `passed` names what was passed in place of RMU's own parts."""
+        facts = provenance(training.config.seed) | ({"passed": dict(passed)} if passed else {})
+        return cls(**vars(training), model_name=model.name_or_path, digests=digests, provenance=facts)
 
     # -- putting the edit into a model ---------------------------------------------------------------------------------
 
@@ -110,7 +121,7 @@ class UnlearnResult:
         record = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {"config": self.config.to_dict()}
         tensors = {f"edit/{name}": tensor for name, tensor in self.edit.items()}
         tensors |= {f"direction/{topic}": tensor for topic, tensor in self.directions.items()}
-        with joined().one_writes() as here:
+        with launched_processes().main_process_first() as here:
             if here:
                 with whole_folder(path) as folder:
                     save_file(tensors, folder / _TENSORS)
@@ -152,7 +163,7 @@ class UnlearnResult:
         RmuLabError
             if the folder exists or cannot be written, or the base model cannot be loaded by its name.
         """
-        with joined().one_writes() as here:
+        with launched_processes().main_process_first() as here:
             if here:
                 if model is None or tokenizer is None:
                     model, tokenizer = load_model(self.model_name, device="cpu")

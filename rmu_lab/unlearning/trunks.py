@@ -1,96 +1,36 @@
-"""Frozen activations that many settings share: recorded in one pass, kept in memory or on disk, and resumed from.
+"""Passes of the frozen model: streamed several batches at once, kept for batches that come round again, and resumed.
 
-What lies below the trained window is the same for every setting of a layer. So one pass of the frozen
-model records the residual stream at every depth that some setting starts from (`recorded`); later runs
-of the same model on the same input skip the blocks below and go on from there (`resumed`). Depth i is
-the residual stream before block i, so that h^(l) stands at depth l + 1. Taught in notebook 05.
+What lies below the trained window is the same before and after training, and for every setting of a layer. So one pass
+of the frozen model records the residual stream at the depths that training starts from (`recorded`); later runs of the
+same model on the same input skip the blocks below and go on from there (`resumed`). Depth i is the residual stream
+before block i, so that h^(l) stands at depth l + 1. Taught in notebooks 04 and 05.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import tempfile
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from ..activations import FrozenPass, StopForward, run_frozen
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
-from ..models import decoder_blocks
+from ..models import decoder_blocks, input_device
+from ..offload import is_offloaded
+from .batches import BatchKey, TopicBatches, batch_share, recurring, step_keys
+from .config import UnlearnConfig
+from .distributed import Processes
 
-
-class ActivationStore:
-    """Groups of tensors by key: in memory up to a budget, above it in safetensors files of a folder of its own.
-
-    The folder is made inside `scratch` when first needed; `clear` removes it.
-    """
-
-    def __init__(self, memory_bytes: int, scratch: str | Path | None, prefix: str) -> None:
-        self.memory_bytes, self.scratch, self.prefix = memory_bytes, scratch, prefix
-        self.bytes_in_memory = self.bytes_on_disk = 0
-        self._kept: dict[Hashable, dict[int, Tensor] | Path] = {}
-        self._folder: tempfile.TemporaryDirectory | None = None
-        self._numbers = itertools.count()
-
-    def clear(self) -> None:
-        """Forget everything, in memory and on disk, and remove the folder."""
-        self._kept.clear()
-        self.bytes_in_memory = self.bytes_on_disk = 0
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def put(self, key: Hashable, tensors: dict[int, Tensor]) -> None:
-        """Keep a group of tensors, as a whole in memory or as a whole in one file.
-
-        Raises
-        ------
-        RmuLabError
-            if the file cannot be written.
-        """
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        if self.bytes_in_memory + size <= self.memory_bytes:
-            self._kept[key] = {depth: tensor.cpu() for depth, tensor in tensors.items()}
-            self.bytes_in_memory += size
-            return
-        try:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix=self.prefix, dir=self.scratch)
-            path = Path(self._folder.name) / f"{next(self._numbers)}.safetensors"
-            save_file({str(depth): tensor.cpu().contiguous() for depth, tensor in tensors.items()}, path)
-        except (OSError, SafetensorError) as error:
-            raise RmuLabError(
-                f"Activations cannot be stored in {self.scratch or tempfile.gettempdir()} ({error}); free space there, "
-                "choose another folder with `scratch`, or allow more memory with `memory_bytes`."
-            ) from error
-        self._kept[key] = path
-        self.bytes_on_disk += path.stat().st_size
-
-    def discard(self, key: Hashable) -> None:
-        """Forget one group."""
-        kept = self._kept.pop(key)
-        if isinstance(kept, dict):
-            self.bytes_in_memory -= sum(tensor.nbytes for tensor in kept.values())
-        else:
-            self.bytes_on_disk -= kept.stat().st_size
-            kept.unlink()
-
-    def get(self, key: Hashable, depth: int) -> Tensor:
-        """One tensor of a group, on the CPU; a file is read for that tensor only."""
-        kept = self._kept[key]
-        if isinstance(kept, dict):
-            return kept[depth]
-        with safe_open(kept, framework="pt") as file:
-            return file.get_tensor(str(depth))
+TRUNK_CACHE_BYTES = 2 * 1024**3
+"""Frozen activations kept for texts that come round again, at most; above that they are computed anew."""
+TOKENS_AT_ONCE = 16 * 1024
+"""Tokens of coming batches that go through the frozen blocks together, on a GPU or where weights are offloaded."""
 
 
 @contextmanager
@@ -198,3 +138,67 @@ def stored_pass(model: PreTrainedModel, batch: TokenBatch, window: range, trunk:
     with resumed(model, window[-1] + 1, lambda: output):
         passed = run_frozen(model, batch, window)
     return dataclasses.replace(passed, trunk=trunk.to(passed.output.device))
+
+
+class StreamedPasses:
+    """The frozen passes of one training, in the order of its steps.
+
+    Several batches go through the frozen blocks at once where a single one would not keep the machine busy, and passes
+    are kept, up to a budget, for batches that will come round again.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: UnlearnConfig, batches: TopicBatches, processes: Processes) -> None:
+        self.model, self.window = model, config.window
+        self.share = lambda key: batch_share(batches, key, config, processes).batch
+        self.coming = deque(key for step in range(config.steps) for key in step_keys(batches, step))
+        self.recurring = recurring(batches, config.steps)
+        self.kept: dict[BatchKey, FrozenPass] = {}
+        self.bytes = 0
+        self.ahead: dict[BatchKey, tuple[Tensor, Tensor]] = {}
+        self.tokens_at_once = tokens_at_once(model)
+
+    def __call__(self, key: BatchKey, batch: TokenBatch) -> FrozenPass:
+        """Return the pass over a batch that is on the model's device; to be asked for in the order of the steps."""
+        self.coming.popleft()
+        if key in self.kept:
+            return self.kept[key]
+        if batch.input_ids.numel() < self.tokens_at_once or key in self.ahead:
+            passed = self._run_ahead(key, batch)
+        else:
+            passed = run_frozen(self.model, batch, self.window)
+        if key[:2] in self.recurring and self.bytes + passed.bytes <= TRUNK_CACHE_BYTES:
+            self.kept[key] = passed
+            self.bytes += passed.bytes
+        return passed
+
+    def _run_ahead(self, key: BatchKey, batch: TokenBatch) -> FrozenPass:
+        """The pass over a batch; if it was not made yet, made together with those of the next of the same width."""
+        if key not in self.ahead:
+            group, width, tokens = {key: batch}, batch.input_ids.shape[1], batch.input_ids.numel()
+            for other in self.coming:
+                if other in group or other in self.kept:
+                    continue
+                next_one = self.share(other)
+                tokens += next_one.input_ids.numel()
+                if next_one.input_ids.shape[1] != width or tokens > self.tokens_at_once:
+                    break
+                group[other] = next_one.to(batch.input_ids.device)
+            together = TokenBatch(
+                torch.cat([one.input_ids for one in group.values()]),
+                torch.cat([one.attention_mask for one in group.values()]),
+            )
+            states = record_batch(self.model, together, {self.window[0], self.window[-1] + 1})
+            sizes = [len(one.input_ids) for one in group.values()]
+            parts = (states[depth].split(sizes) for depth in (self.window[0], self.window[-1] + 1))
+            self.ahead = dict(zip(group, zip(*parts, strict=True), strict=True))
+        trunk, output = self.ahead.pop(key)
+        return stored_pass(self.model, batch, self.window, trunk, output)
+
+
+def tokens_at_once(model: PreTrainedModel) -> int:
+    """Return how many tokens the frozen blocks are given in one pass, if there are several batches of the same width.
+
+    On a GPU larger batches use it better; where weights must be fetched for each pass, one fetch serves them all. A CPU
+    gains nothing.
+    """
+    return TOKENS_AT_ONCE if is_offloaded(model) or input_device(model).type == "cuda" else 0

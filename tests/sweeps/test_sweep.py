@@ -15,8 +15,8 @@ from rmu_lab.models import block_parameters
 from rmu_lab.sweeps import worker
 from rmu_lab.sweeps.worker import Job, Worker
 from rmu_lab.unlearning.baselines import NPO
+from rmu_lab.unlearning.batches import topic_texts
 from rmu_lab.unlearning.directions import random_directions
-from rmu_lab.unlearning.unlearn import topic_texts
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
 
@@ -73,7 +73,8 @@ def test_published_settings_equal_the_published_loop(family, method, tokenizer, 
 
     texts = topic_texts(forget, retain, 3)
     with Worker(Job(model, tokenizer, texts, asked, (config,), "cloze", 16, 10_000, str(tmp_path), "a-", {}, False)) as one:
-        edit = one.train(config).edit
+        (training,) = one.train([config])
+    edit = training.edit
     for matrix, (full_name, ours) in zip(expected, edit.items(), strict=True):
         assert (ours - matrix).norm() <= 1e-5 * matrix.norm()
         assert (ours - matrix).norm() <= 1e-3 * (matrix - before[full_name]).norm()
@@ -89,8 +90,8 @@ def test_published_settings_equal_the_published_loop(family, method, tokenizer, 
 def test_finished_rows_are_not_made_again(tokenizer, tmp_path, monkeypatch):
     model, out = tiny_model("llama"), tmp_path / "rows.jsonl"
     trained = []
-    train = worker.train
-    monkeypatch.setattr(worker, "train", lambda *args, **kwargs: trained.append(args[3]) or train(*args, **kwargs))
+    train = Worker.train
+    monkeypatch.setattr(Worker, "train", lambda self, configs: trained.extend(configs) or train(self, configs))
     first = grid(base=SHORT, layer=[2, 3])
     rows = sweep(model, tokenizer, FORGET, RETAIN, first, ASKED, out=out)
     assert trained == first

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from rmu_lab import UnlearnConfig, UnlearnResult, unlearn
 from rmu_lab.corpora import TokenBatch
-from rmu_lab.unlearning.distributed import ALONE, Team, joined
+from rmu_lab.unlearning.distributed import SINGLE_PROCESS, Processes, launched_processes
 from tests.conftest import made_up_texts, tiny_model
 
 FORGET = {"one": made_up_texts(11, seed=1), "two": made_up_texts(9, seed=2)}  # the last batches are smaller: 2 and 1 texts
@@ -95,20 +95,20 @@ def test_shares_make_up_the_batch(texts, size, tokens, data):
     mask = (torch.arange(tokens) < torch.tensor(lengths)[:, None]).long()
     batch = TokenBatch(torch.arange(texts * tokens).reshape(texts, tokens), mask)
     counted = batch.counted()
-    shares = [Team(rank, size).share(batch, counted) for rank in range(size)]
-    assert sum(share.texts for share in shares) == pytest.approx(1) == sum(share.tokens for share in shares)
-    working = [share for share in shares if share.tokens]
+    shares = [Processes(rank, size).share(batch, counted) for rank in range(size)]
+    assert sum(share.text_fraction for share in shares) == pytest.approx(1) == sum(share.token_fraction for share in shares)
+    working = [share for share in shares if share.token_fraction]
     assert sorted(torch.cat([share.batch.input_ids[:, 0] for share in working]).tolist()) == batch.input_ids[:, 0].tolist()
     assert all(len(share.batch.input_ids) for share in shares)
     values = batch.input_ids.double()
-    mean = sum(share.tokens * values[share.rows][counted[share.rows]].mean() for share in shares)
+    mean = sum(share.token_fraction * values[share.rows][counted[share.rows]].mean() for share in shares)
     torch.testing.assert_close(mean, values[counted].mean())
 
 
 def test_without_torchrun_there_is_one(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert joined() is ALONE and ALONE.main
+    assert launched_processes() is SINGLE_PROCESS and SINGLE_PROCESS.main_process
     values = [torch.ones(2)]
-    ALONE.add_up(values)
-    ALONE.wait()
+    SINGLE_PROCESS.all_reduce(values)
+    SINGLE_PROCESS.barrier()
     assert values[0].tolist() == [1, 1]

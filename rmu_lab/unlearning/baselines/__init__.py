@@ -1,8 +1,13 @@
-"""The methods that RMU is compared with: their settings, losses, trainer and SSD. Taught in notebook 08.
+"""The methods that RMU is compared with, each in a frozen dataclass of settings with its equation and its loss.
 
 `rmu_lab.unlearn` runs each of them when it is given its settings: ``unlearn(model, tokenizer, forget, retain, NPO())``.
+Taught in notebook 08.
 """
 
-from .config import LLMU, NPO, SCRUB, SSD, Baseline, GradDiff, GradientAscent, SimNPO
+from .gradient import GradDiff, GradientAscent
+from .llmu import LLMU
+from .npo import NPO, SimNPO
+from .scrub import SCRUB
+from .ssd import SSD
 
-__all__ = ["LLMU", "NPO", "SCRUB", "SSD", "Baseline", "GradDiff", "GradientAscent", "SimNPO"]
+__all__ = ["LLMU", "NPO", "SCRUB", "SSD", "GradDiff", "GradientAscent", "SimNPO"]

@@ -10,12 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from rmu_lab.corpora import TokenBatch
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, GradDiff, GradientAscent, SimNPO
-from rmu_lab.unlearning.baselines.losses import (
-    Seen,
+from rmu_lab.unlearning.baselines.llmu import mismatched
+from rmu_lab.unlearning.objectives import (
+    ScoredBatch,
     divergence,
     log_probabilities,
-    loss,
-    mismatched,
     next_token_loss,
     npo_loss,
     simnpo_loss,
@@ -25,18 +24,18 @@ from rmu_lab.unlearning.baselines.losses import (
 TRAINED = [GradientAscent(), GradDiff(), NPO(), SimNPO(), LLMU(), SCRUB()]
 
 
-def seen(seed=0, texts=3, tokens=5, vocabulary=7):
+def scored_batch(seed=0, texts=3, tokens=5, vocabulary=7):
     """Random logits, frozen ones and targets, the last text padded; the logits ask for gradients."""
     generator = torch.Generator().manual_seed(seed)
     logits, frozen = torch.randn(2, texts, tokens, vocabulary, generator=generator, dtype=torch.float64)
     targets = torch.randint(vocabulary, (texts, tokens), generator=generator)
     scored = torch.ones(texts, tokens, dtype=torch.bool)
     scored[-1, -2:] = False
-    return Seen(logits.requires_grad_(), targets, scored, frozen)
+    return ScoredBatch(logits.requires_grad_(), targets, scored, frozen)
 
 
 def gradient(config, role, given):
-    (found,) = torch.autograd.grad(loss(config, role, given), given.logits)
+    (found,) = torch.autograd.grad(config.loss(role, given), given.logits)
     return found
 
 
@@ -45,7 +44,7 @@ def of_text(given, logits=None):
 
 
 def test_next_token_loss_is_cross_entropy_without_padding():
-    given = seen()
+    given = scored_batch()
     expected = cross_entropy(given.logits[given.scored], given.targets[given.scored])
     assert next_token_loss(given.logits, given.targets, given.scored).item() == pytest.approx(expected.item())
 
@@ -58,18 +57,18 @@ def test_targets_leave_out_first_tokens_and_padding():
 
 @pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.method)
 def test_a_small_step_down_the_forget_loss_lowers_the_probability_of_the_text(config):
-    given = seen()
+    given = scored_batch()
     before = of_text(given).sum()
     moved = given.logits - 1e-3 * gradient(config, "forget", given)
     if isinstance(config, SCRUB):  # it leaves the teacher, wherever the text goes
-        assert divergence(given.frozen, moved, given.scored) > divergence(given.frozen, given.logits, given.scored)
+        assert divergence(given.reference, moved, given.scored) > divergence(given.reference, given.logits, given.scored)
     else:
         assert of_text(given, moved).sum() < before
 
 
 @pytest.mark.parametrize("config", [GradDiff(), NPO(), SimNPO()], ids=lambda config: config.method)
 def test_retain_loss_is_descent_with_its_weight(config):
-    given = seen()
+    given = scored_batch()
     expected = torch.autograd.grad(next_token_loss(given.logits, given.targets, given.scored), given.logits)[0]
     assert torch.allclose(gradient(config, "retain", given), expected)
     heavier = type(config)(alpha=3)
@@ -82,14 +81,14 @@ def test_retain_batches_are_left_out_without_weight(kind):
 
 
 def test_grad_diff_is_ascent_on_forget_texts():
-    given = seen()
+    given = scored_batch()
     assert torch.equal(gradient(GradDiff(), "forget", given), gradient(GradientAscent(), "forget", given))
 
 
 def test_npo_becomes_gradient_ascent_as_beta_goes_to_zero():
     """Up to the constant (2 / beta) log 2; ascent here sums over a text's tokens and averages over texts."""
-    given, beta = seen(), 1e-7
-    ratio = of_text(given) - of_text(given, given.frozen)
+    given, beta = scored_batch(), 1e-7
+    ratio = of_text(given) - of_text(given, given.reference)
     expected = torch.autograd.grad(ratio.mean(), given.logits)[0]
     assert torch.allclose(gradient(NPO(beta=beta), "forget", given), expected, rtol=1e-5)
     value = npo_loss(ratio.detach(), torch.zeros(3), beta=1e-3).item()
@@ -121,45 +120,46 @@ def test_simnpo_divides_by_length_and_gamma_shifts():
 
 
 def test_simnpo_becomes_gradient_ascent_of_the_mean_as_beta_goes_to_zero():
-    given = seen()
+    given = scored_batch()
     expected = torch.autograd.grad((of_text(given) / given.scored.sum(dim=1)).mean(), given.logits)[0]
     assert torch.allclose(gradient(SimNPO(beta=1e-7), "forget", given), expected, rtol=1e-5)
 
 
 def test_divergence_is_zero_at_the_start_and_the_known_number_elsewhere():
-    given = seen()
-    assert divergence(given.frozen, given.frozen, given.scored).item() == pytest.approx(0, abs=1e-12)
+    given = scored_batch()
+    assert divergence(given.reference, given.reference, given.scored).item() == pytest.approx(0, abs=1e-12)
     flat = torch.zeros(1, 1, 4)
     sure = torch.tensor([[[0.0, -1e9, -1e9, -1e9]]])
     assert divergence(sure, flat, torch.ones(1, 1, dtype=torch.bool)).item() == pytest.approx(math.log(4))
-    mine = Seen(given.frozen.clone().requires_grad_(), given.targets, given.scored, given.frozen)
+    mine = ScoredBatch(given.reference.clone().requires_grad_(), given.targets, given.scored, given.reference)
     for config, role in ((LLMU(), "retain"), (SCRUB(gamma=0), "retain"), (SCRUB(), "forget")):
-        assert loss(config, role, mine).item() == pytest.approx(0, abs=1e-12)
+        assert config.loss(role, mine).item() == pytest.approx(0, abs=1e-12)
         assert gradient(config, role, mine).abs().max() < 1e-12
 
 
 def test_scrub_alternates_and_then_only_descends():
-    config, given = SCRUB(max_steps=2, alpha=0.5, gamma=3), seen()
+    config, given = SCRUB(max_steps=2, alpha=0.5, gamma=3), scored_batch()
     assert [config.updates(step) for step in range(3)] == [(("forget",), ("retain",))] * 2 + [(("retain",),)]
-    far = divergence(given.frozen, given.logits, given.scored)
-    assert loss(config, "forget", given) == -far < 0
+    far = divergence(given.reference, given.logits, given.scored)
+    assert config.loss("forget", given) == -far < 0
     expected = 0.5 * far + 3 * next_token_loss(given.logits, given.targets, given.scored)
-    assert loss(config, "retain", given).item() == pytest.approx(expected.item())
+    assert config.loss("retain", given).item() == pytest.approx(expected.item())
 
 
 def test_llmu_weighs_its_three_parts():
-    config, given = LLMU(forget_weight=2, mismatch_weight=3, alpha=5), seen()
+    config, given = LLMU(forget_weight=2, mismatch_weight=3, alpha=5), scored_batch()
     cross_entropy = next_token_loss(given.logits, given.targets, given.scored)
-    assert loss(config, "forget", given) == -2 * cross_entropy
-    assert loss(config, "mismatched", given) == 3 * cross_entropy
-    assert loss(config, "retain", given) == 5 * divergence(given.frozen, given.logits, given.scored)
+    assert config.loss("forget", given) == -2 * cross_entropy
+    assert config.loss("mismatched", given) == 3 * cross_entropy
+    assert config.loss("retain", given) == 5 * divergence(given.reference, given.logits, given.scored)
 
 
 def test_mismatched_scores_the_retain_half_only():
     forget = TokenBatch(torch.arange(1, 13).view(2, 6), torch.ones(2, 6, dtype=torch.long))
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
     retain = TokenBatch(torch.arange(21, 31).view(2, 5), mask)
-    batch, scored = mismatched(forget, retain)
+    batch, targets, scored = mismatched(forget, retain)
+    assert targets.equal(batch.input_ids[:, 1:])
     assert batch.input_ids.tolist() == [[1, 2, 23, 24, 25], [7, 8, 28, 29, 30]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     assert scored.tolist() == [[False, True, True, True], [False, True, True, False]]

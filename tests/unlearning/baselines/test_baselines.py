@@ -8,9 +8,8 @@ import torch
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, decoder_blocks, unlearn
 from rmu_lab.corpora import token_batches
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
-from rmu_lab.unlearning.baselines.config import BASELINES
-from rmu_lab.unlearning.baselines.train import checkpoints, unlearn_baseline
-from rmu_lab.unlearning.config import config_from_dict
+from rmu_lab.unlearning.method import METHODS, config_from_dict
+from rmu_lab.unlearning.unlearn import checkpoints
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 
 FORGET, RETAIN = made_up_texts(7, seed=11), made_up_texts(9, seed=12)
@@ -143,7 +142,7 @@ def test_the_reference_is_the_model_before(config, tokenizer, monkeypatch):
     """At the first step nothing has moved: NPO's loss is (2 / beta) log 2, the divergences are 0 (SCRUB's first one)."""
     model = tiny_model("llama")
     with pytest.MonkeyPatch.context() as no_cache:
-        no_cache.setattr("rmu_lab.unlearning.baselines.train.REFERENCE_BYTES", 0)
+        no_cache.setattr("rmu_lab.unlearning.loss_method.REFERENCE_BYTES", 0)
         plain = unlearn(model, tokenizer, FORGET, RETAIN, dataclasses.replace(config, steps=9), progress=False)
     cached = unlearn(model, tokenizer, FORGET, RETAIN, dataclasses.replace(config, steps=9), progress=False)
     assert plain.history == cached.history  # texts come round again, and are compared with the same numbers
@@ -206,13 +205,13 @@ def test_diverged_says_so_and_changes_nothing(config, tokenizer):
 
 def test_too_few_texts(tokenizer):
     with pytest.raises(RmuLabError, match="forget holds 1 texts"):
-        unlearn_baseline(tiny_model("llama"), tokenizer, FORGET[:1], RETAIN, NPO(**SHORT))
+        unlearn(tiny_model("llama"), tokenizer, FORGET[:1], RETAIN, NPO(**SHORT))
 
 
 @each(EVERY)
 def test_configs_survive_json(config):
     plain = config.to_dict()
-    assert plain["method"] in BASELINES
+    assert plain["method"] in METHODS
     assert config_from_dict(plain) == config
     named = dataclasses.replace(config, parameters=("a", "b"))
     assert config_from_dict(named.to_dict() | {"parameters": ["a", "b"]}) == named
