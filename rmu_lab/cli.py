@@ -1,4 +1,7 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce``."""
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce``.
+
+Longer than other modules, because each command is little but its options and they are read side by side.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .cli_settings import chosen_settings, listed, load_plugins, typed
 from .errors import RmuLabError
-from .unlearning.config import UnlearnConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +37,13 @@ DEMO_PROMPTS = (
 )
 
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the best there is.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="Python file or module that registers a method or attack of yours; may be repeated."),
+]
+Others = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
+]
 DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
@@ -51,7 +61,7 @@ def _clear_errors() -> Iterator[None]:
 def demo(device: Device = None) -> None:
     """Make SmolLM2 forget infectious disease, and show what it answers before and after."""
     with _clear_errors():
-        from . import accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
+        from . import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
 
         start = time.perf_counter()
         with console.status("Loading SmolLM2-135M ..."):
@@ -88,35 +98,39 @@ def demo(device: Device = None) -> None:
         console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
 
 
-_DEFAULTS = UnlearnConfig()  # of SmolLM2; the command line offers the settings that most runs change
-
-
+# What most runs change; an option that is left out leaves the method's own default.
 @app.command()
 def unlearn(
     forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
     retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
     out: Annotated[Path, typer.Option(help="New folder for the unlearned model (an ordinary checkpoint).")],
     model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
-    method: Annotated[str, typer.Option(help="rmu or adaptive_rmu.")] = _DEFAULTS.method,
-    layer: Annotated[int, typer.Option(help="Block to steer, from 0; it and the two below are trained.")] = _DEFAULTS.layer,
-    coefficient: Annotated[float, typer.Option(help="Norm that RMU steers to.")] = _DEFAULTS.coefficient,
-    beta: Annotated[float, typer.Option(help="Adaptive RMU steers to beta times the norm.")] = _DEFAULTS.beta,
-    alpha: Annotated[float, typer.Option(help="Weight of the retain loss.")] = _DEFAULTS.alpha,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = _DEFAULTS.lr,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = _DEFAULTS.steps,
-    batch_size: Annotated[int, typer.Option(help="Texts per batch.")] = _DEFAULTS.batch_size,
-    max_length: Annotated[int, typer.Option(help="Tokens per text.")] = _DEFAULTS.max_length,
-    seed: Annotated[int, typer.Option(help="Of the steering direction.")] = _DEFAULTS.seed,
+    method: Annotated[str, typer.Option(help="rmu, adaptive_rmu, npo, ...: any method in the table.")] = "adaptive_rmu",
+    layer: Annotated[int | None, typer.Option(help="RMU: block to steer, from 0; it and the two below are trained.")] = None,
+    coefficient: Annotated[float | None, typer.Option(help="Norm that RMU steers to.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Adaptive RMU steers to beta times the norm.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the retain loss.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Texts per batch.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens per text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random in the method.")] = None,
+    others: Others = None,
+    plugin: Plugins = None,
     device_map: DeviceMap = None,
     device: Device = None,
 ) -> None:
     """Train an edit and write the unlearned model, with the edit and its record in the folder `unlearning` inside."""
-    settings = {name: value for name, value in locals().items() if hasattr(_DEFAULTS, name)}
+    named = {name: value for name, value in locals().items() if name in _SETTINGS}
     with _clear_errors():
         from . import load_corpus, load_model
         from . import unlearn as train
+        from .unlearning.method import config_class, config_of
 
-        config = UnlearnConfig(**settings)
+        load_plugins(plugin)
+        kind = config_class(method)
+        given = {name: typed(kind, name, value) for name, value in chosen_settings(named, others).items()}
+        config = config_of(method, given)
         if out.exists():
             raise RmuLabError(f"{out} exists already; choose a new folder or remove it first.")
         texts = load_corpus(forget), load_corpus(retain)
@@ -124,12 +138,18 @@ def unlearn(
         result = train(loaded, tokenizer, *texts, config)
         result.save_model(out, loaded, tokenizer)
         result.save(out / "unlearning")
-        last = result.history[-1]
+        last = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.history[-1].items() if isinstance(value, float)
+        )
+        steps_taken = len(result.history)
         console.print(
-            f"{config.steps} steps in {result.seconds:.1f} s; forget norm {last['forget_norm']:.1f} of "
-            f"{last['target_norm']:.1f}, cosine with the direction {last['cosine']:.2f}. Written to {out}",
+            f"{method}: {steps_taken} {'step' if steps_taken == 1 else 'steps'} in {result.seconds:.1f} s; "
+            f"at the last one {last}. Written to {out}",
             soft_wrap=True,
         )
+
+
+_SETTINGS = ("layer", "coefficient", "beta", "alpha", "lr", "steps", "batch_size", "max_length", "seed")
 
 
 @app.command()
@@ -213,14 +233,16 @@ def sweep(
     questions: Annotated[list[str], typer.Option(help="JSON Lines file or set of this course; may be given several times.")],
     out: Annotated[Path, typer.Option(help="JSON Lines file of rows; one of a stopped sweep is gone on with.")],
     model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
-    layer: Annotated[str, typer.Option(help="Values such as 5,7,10-12.")] = str(_DEFAULTS.layer),
-    method: Annotated[str, typer.Option(help="Values, here and below separated by commas.")] = "rmu,adaptive_rmu",
-    coefficient: Annotated[str, typer.Option(help="Norms that RMU steers to.")] = str(_DEFAULTS.coefficient),
-    beta: Annotated[str, typer.Option(help="Multiples of the norm that Adaptive RMU steers to.")] = str(_DEFAULTS.beta),
-    alpha: Annotated[str, typer.Option(help="Weights of the retain loss.")] = str(_DEFAULTS.alpha),
-    lr: Annotated[str, typer.Option(help="Learning rates.")] = str(_DEFAULTS.lr),
-    steps: Annotated[str, typer.Option(help="Training steps.")] = str(_DEFAULTS.steps),
-    seed: Annotated[str, typer.Option(help="Of the steering direction, such as 0-2.")] = str(_DEFAULTS.seed),
+    method: Annotated[str, typer.Option(help="Methods, separated by commas, as all values below.")] = "rmu,adaptive_rmu",
+    layer: Annotated[str | None, typer.Option(help="RMU's blocks, such as 5,7,10-12.")] = None,
+    coefficient: Annotated[str | None, typer.Option(help="Norms that RMU steers to.")] = None,
+    beta: Annotated[str | None, typer.Option(help="Multiples of the norm that Adaptive RMU steers to.")] = None,
+    alpha: Annotated[str | None, typer.Option(help="Weights of the retain loss.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rates.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Seeds, such as 0-2.")] = None,
+    others: Others = None,
+    plugin: Plugins = None,
     split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
     limit: Annotated[
         int | None, typer.Option(help="Questions of each set, drawn with a fixed seed; by default all.")
@@ -230,22 +252,27 @@ def sweep(
     device: Device = None,
 ) -> None:
     """Train and score every combination of settings; stopped, the same command goes on where it was."""
-    given = {name: value for name, value in locals().items() if hasattr(_DEFAULTS, name)}
+    named = {name: value for name, value in locals().items() if name in _SETTINGS}
     with _clear_errors():
         from . import grid, load_corpus, load_model, load_questions
         from . import sweep as run
+        from .unlearning.method import config_class
 
-        configs = grid(**{name: _values(name, text) for name, text in given.items()})
+        load_plugins(plugin)
+        methods = [name.strip() for name in method.split(",")]
+        kinds = [config_class(name) for name in methods]
+        given = {name: listed(kinds, name, text) for name, text in chosen_settings(named, others).items()}
+        configs = grid(base=kinds[0](), method=methods, **given)
         asked = {name: load_questions(name, split=split) for name in questions}
         if limit is not None:
             asked = {name: rows.shuffle(seed=0).select(range(min(limit, len(rows)))) for name, rows in asked.items()}
         texts = load_corpus(forget), load_corpus(retain)
         loaded, tokenizer = load_model(model, device=device)
         rows = run(loaded, tokenizer, *texts, configs, asked, out=out, ray=ray, workers=workers)
-        varied = [name for name, text in given.items() if len(_values(name, text)) > 1]
+        varied = [name for name, values in {"method": methods, **given}.items() if len(values) > 1]
         table = Table(*varied, *map(escape, asked), title=f"Accuracy; {len(rows)} rows in {escape(str(out))}")
         for row in rows:
-            setting = [str(getattr(row.config, name)) if row.config else "base" for name in varied]
+            setting = [str(getattr(row.config, name, "")) if row.config else "base" for name in varied]
             table.add_row(*setting, *(_share(row.scores[name]) if row.scores else "diverged" for name in asked))
         console.print(table)
 
@@ -307,8 +334,9 @@ def reproduce(
             if task.startswith("change "):
                 continue
             change = report["numbers"].get(f"{who} change {task}")
-            said = paper.get(who, {}).get(task)
-            table.add_row(who, task, _points(number), _points(change) if change else "", "" if said is None else f"{said}%")
+            reported = paper.get(who, {}).get(task)
+            shown = "" if reported is None else f"{reported}%"
+            table.add_row(who, task, _points(number), _points(change) if change else "", shown)
         console.print(table)
 
 
@@ -319,19 +347,6 @@ def _points(number: dict[str, Any]) -> str:
 def _share(score: Any) -> str:
     low, high = score.interval
     return f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _values(name: str, text: str) -> list[Any]:
-    """The values of a comma-separated list, of the type of that setting; integers may be ranges such as 2-5."""
-    kind = type(getattr(_DEFAULTS, name))
-    values: list[Any] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        try:
-            values += range(int(low), int(high) + 1) if kind is int and dash else [kind(part.strip())]
-        except ValueError:
-            raise RmuLabError(f"--{name} is {text!r}; give numbers separated by commas, such as 5,7.") from None
-    return values
 
 
 @app.command()

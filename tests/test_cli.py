@@ -78,7 +78,7 @@ def test_evaluate_prints_and_writes_json(folder):
     ("change", "message"),
     [
         (("--layer", "1"), "layer is 1"),
-        (("--method", "magic"), "method is 'magic'"),
+        (("--method", "magic"), "There is no method 'magic'"),
         (("--forget", "[/red].jsonl"), "There is no file [/red].jsonl"),  # brackets are not markup
         (("--forget", "nothing.jsonl"), "There is no file nothing.jsonl"),
         (("--model", "./no/such/folder"), "No model could be loaded"),

@@ -18,8 +18,8 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
-from ..unlearning.baselines import Baseline
-from ..unlearning.config import UnlearnConfig, config_from_dict
+from ..unlearning.config import MethodConfig
+from ..unlearning.method import config_from_dict
 from ..unlearning.result import UnlearnResult
 from .ablate import ablate, steered_block
 from .lens import lens
@@ -49,7 +49,7 @@ class RobustnessCard:
     recoveries: dict[str, Recovery]
     """By attack, in the order in which they ran."""
     model_name: str
-    config: UnlearnConfig | Baseline
+    config: MethodConfig
     """Settings of the edit."""
     base: Accuracy
     """Of the model before unlearning."""

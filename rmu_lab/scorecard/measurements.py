@@ -31,7 +31,6 @@ from .rules import Numbers, correlation_of, mean_of, median_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
     Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
 
 FORGET, RETAIN = "forget_bio", "retain_general"

@@ -64,10 +64,10 @@ def grid(*, base: MethodConfig | None = None, **values: Sequence[Any]) -> list[M
             raise RmuLabError(f"{name} is {choices!r}; give a list of values, such as {name}=[{shown!r}].")
     choices = {name: list(of_field) for name, of_field in values.items()}
     methods = choices.get("method", [base.method])
-    fields = {method: _field_names(config_class(method)) | {"method"} for method in methods}
-    if unknown := [name for name in choices if not any(name in known for known in fields.values())]:
-        known = sorted(set().union(*fields.values()))
-        raise RmuLabError(f"{' and '.join(methods)} have no field {unknown[0]!r}; use {', '.join(known)}.")
+    fields = {method: ["method", *_field_names(config_class(method))] for method in methods}
+    known = dict.fromkeys(itertools.chain.from_iterable(fields.values()))
+    if unknown := [name for name in choices if name not in known]:
+        raise RmuLabError(f"There is no field {unknown[0]!r}; use {', '.join(known)}.")
     settings = []
     for combination in itertools.product(*choices.values()):
         wanted = dict(zip(choices, combination, strict=True))
@@ -80,8 +80,8 @@ def grid(*, base: MethodConfig | None = None, **values: Sequence[Any]) -> list[M
     return list(dict.fromkeys(settings))
 
 
-def _field_names(kind: type) -> set[str]:
-    return {item.name for item in dataclasses.fields(kind)}
+def _field_names(kind: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]
 
 
 def sweep(

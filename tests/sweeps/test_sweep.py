@@ -1,3 +1,4 @@
+import dataclasses
 import random
 import signal
 import subprocess
@@ -14,9 +15,10 @@ from rmu_lab import RmuLabError, UnlearnConfig, accuracy, decoder_blocks, grid, 
 from rmu_lab.models import block_parameters
 from rmu_lab.sweeps import worker
 from rmu_lab.sweeps.worker import Job, Worker
-from rmu_lab.unlearning.baselines import NPO
+from rmu_lab.unlearning.baselines import NPO, SSD
 from rmu_lab.unlearning.batches import topic_texts
 from rmu_lab.unlearning.directions import random_directions
+from rmu_lab.unlearning.method import METHODS
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
 
@@ -186,6 +188,57 @@ def test_grid():
             grid(**values)
 
 
+def test_grid_gives_each_method_the_fields_it_has():
+    configs = grid(method=["rmu", "npo"], layer=[5, 7], lr=[1e-4, 1e-3])
+    assert configs == [
+        *(UnlearnConfig(method="rmu", layer=layer, lr=lr) for layer in (5, 7) for lr in (1e-4, 1e-3)),
+        *(NPO(lr=lr) for lr in (1e-4, 1e-3)),
+    ]
+    assert grid(base=NPO(steps=3), beta=[0.1, 0.2]) == [NPO(steps=3, beta=beta) for beta in (0.1, 0.2)]
+    with pytest.raises(RmuLabError, match="There is no field 'layer'; use method, max_length"):
+        grid(base=NPO(), layer=[5])
+    with pytest.raises(RmuLabError, match="There is no method 'magic'; use one of rmu, adaptive_rmu, gradient_ascent"):
+        grid(method=["magic"])
+
+
+def count_trainings(monkeypatch):
+    """The settings of every training that is really run."""
+    trained = []
+    for name, method in METHODS.items():
+        train = method.train
+        counted = dataclasses.replace(
+            method, train=lambda task, configs, train=train: trained.append(configs) or train(task, configs)
+        )
+        monkeypatch.setitem(METHODS, name, counted)
+    return trained
+
+
+def test_what_differs_in_nothing_that_counts_is_trained_once(tokenizer, tmp_path, monkeypatch):
+    trained = count_trainings(monkeypatch)
+    model = tiny_model("llama")
+    configs = grid(base=SHORT, method=["rmu", "adaptive_rmu"], coefficient=[10.0, 20.0], beta=[1.0, 2.0, 3.0])
+    rows = sweep(model, tokenizer, FORGET, RETAIN, configs, ASKED, out=tmp_path / "rows.jsonl")[1:]
+    assert len(configs) == 12 and [row.config for row in rows] == configs
+    assert len(trained) == 2 + 3  # two coefficients of RMU, three betas of Adaptive RMU
+    for row in rows:
+        result, scores = plain_row(model, tokenizer, row.config)
+        assert row.scores == scores and row.last == pytest.approx(result.history[-1])
+
+
+@pytest.mark.parametrize("base", [SHORT, NPO(max_length=24, batch_size=3, lr=3e-3), SSD(max_length=24, texts=3)])
+def test_what_shares_its_work_gets_the_numbers_of_its_own_training(base, tokenizer, tmp_path, monkeypatch):
+    """Stages of one training, and edits from the same importances."""
+    trained = count_trainings(monkeypatch)
+    model = tiny_model("llama")
+    varied = {"threshold": [1.0, 5.0]} if isinstance(base, SSD) else {"steps": [5, 2, 9]}
+    configs = grid(base=base, **varied)
+    rows = sweep(model, tokenizer, FORGET, RETAIN, configs, ASKED, out=tmp_path / "rows.jsonl")[1:]
+    assert len(trained) == 1 and [row.config for row in rows] == configs
+    for row in rows:
+        result, scores = plain_row(model, tokenizer, row.config)
+        assert row.scores == scores and row.last == pytest.approx(result.history[-1])
+
+
 def test_errors_come_before_any_work(tokenizer, tmp_path, monkeypatch):
     model, out = tiny_model("llama"), tmp_path / "rows.jsonl"
     monkeypatch.setattr(worker, "accuracy", lambda *_, **__: pytest.fail("it began to work"))
@@ -194,7 +247,7 @@ def test_errors_come_before_any_work(tokenizer, tmp_path, monkeypatch):
         ([SHORT], FORGET, {}, "no question sets"),
         (grid(base=SHORT, layer=[3, 5]), FORGET, ASKED, "layer is 5"),
         ([SHORT], FORGET[:2], ASKED, "forget holds 2 texts, but one batch takes 3"),
-        ([NPO()], FORGET, ASKED, r"NPO\(.*is no UnlearnConfig"),
+        ([NPO(parameters=("mlp.up",))], FORGET, ASKED, r"no parameter 'mlp\.up'"),
     ):
         with pytest.raises(RmuLabError, match=message):
             sweep(model, tokenizer, forget, RETAIN, configs, asked, out=out)
