@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import theory
 from ..activations import map_above, token_states
 from ..corpora import load_corpus, token_batches
+from ..estimates import Numbers, correlation_of, mean_of, median_of
 from ..evaluate import accuracy, alignment, max_logits
 from ..models import decoder_blocks
 from ..questions import cloze_prompt, load_questions
@@ -25,7 +26,6 @@ from ..sweeps.worker import Job, Worker
 from ..unlearning.config import UnlearnConfig
 from ..unlearning.directions import random_directions
 from ..unlearning.unlearn import topic_texts
-from .rules import Numbers, correlation_of, mean_of, median_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ def _directions(model: Model, seeds: int) -> list[Tensor]:
     return [random_directions(["forget"], model.config.hidden_size, seed)["forget"] for seed in range(seeds)]
 
 
-def first_order(
+def measure_first_order(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, eta: float, draws: int, texts: Sequence[str]
 ) -> Numbers:
     """Proposition 1 against simulation: one direction for each text."""
@@ -74,7 +74,7 @@ def first_order(
     }
 
 
-def spread(
+def measure_spread(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, draws: int,
     texts: Sequence[str],
 ) -> Numbers:  # fmt: skip
@@ -107,7 +107,7 @@ def spread(
     }
 
 
-def confidence(
+def measure_confidence(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, seeds: Sequence[int], prompts: int, passages: int
 ) -> Numbers:
     """What is left of steered representations, and how sure the model is, after RMU with the direction of each seed."""
@@ -163,7 +163,7 @@ def _given(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str
     return {"given": torch.cat(largest).mean().item(), "entropy": torch.cat(entropies).mean().item()}
 
 
-def aligned(
+def measure_alignment(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, texts: int
 ) -> Numbers:
     """Median cos(u, h) on forget texts after RMU with each coefficient: the cheap part of `benchmarks.coefficient`."""
@@ -181,7 +181,7 @@ def aligned(
     return {f"median cos(u, h), c = {c:g}": mean_of(values, DIRECTIONS) for c, values in cosines.items()}
 
 
-def forgotten(
+def measure_forgetting(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, questions: int
 ) -> Numbers:
     """Points of bio accuracy that RMU with this coefficient loses: another cheap part of `benchmarks.coefficient`."""
@@ -195,7 +195,7 @@ def forgotten(
     return {f"c = {coefficient:g}: points lost on bio": mean_of(lost, DIRECTIONS)}
 
 
-def sensitivity(
+def measure_sensitivity(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, texts: int, noise: float,
     relative_noise: float,
 ) -> Numbers:  # fmt: skip
@@ -252,7 +252,7 @@ def _squared_length(model: Model, tokenizer: Tokenizer, texts: Sequence[str], la
     return states.hidden[layer][states.counted].square().sum().item()
 
 
-def optimum(
+def measure_optimum(
     model: Model, tokenizer: Tokenizer, *, layer: int, to_layers: Sequence[int], directions: int, text: str, step: float
 ) -> Numbers:
     """Eq 19: c*, the same by finite differences, and how it goes with the cosine over directions."""
@@ -292,7 +292,7 @@ def optimum(
     }
 
 
-def cost(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
+def measure_training_time(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
     """Seconds of a training of Adaptive RMU over those of the one of RMU before it, on activations that are kept."""
     configs = [
         UnlearnConfig(method=method, layer=layer, steps=steps, seed=seed)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RmuLabError
+from ..estimates import Number, Numbers
 from ..files import data_folder, file_digest, read_json_lines, write_json
 from ..provenance import provenance, versions
-from .rules import Number, Numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .rules import Number, Numbers, mean_of, median_of, share_of
+from ..estimates import Number, Numbers, mean_of, median_of, share_of
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
@@ -44,7 +44,7 @@ def speed_settings(config: UnlearnConfig) -> bool:
     return config.alpha == 300 and config.coefficient in (CHEAP, DEAR) and config.steps in STEPS
 
 
-def speed(rows: Rows) -> Numbers:
+def read_speed(rows: Rows) -> Numbers:
     """What the larger c changes after 10, 40 and 80 steps, question by question, averaged over directions."""
     numbers: Numbers = {}
     for topic, name in (("bio", "forget"), ("general", "general")):
@@ -66,7 +66,7 @@ def _change(before: Sequence[SweepRow], after: Sequence[SweepRow], topic: str) -
 # -- F5 and its argument ----------------------------------------------------------------------------------------------
 
 
-def depth(rows: Rows) -> Numbers:
+def read_depth(rows: Rows) -> Numbers:
     """Points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
     base, lost = rows[0], {}
     for method in ("rmu", "adaptive_rmu"):
@@ -86,7 +86,7 @@ def depth(rows: Rows) -> Numbers:
     }
 
 
-def growth(rows: Rows) -> Numbers:
+def read_growth(rows: Rows) -> Numbers:
     """How many times longer forget representations are in the last step of RMU's training than in its first, by layer."""
     of_one = {row.config.layer: row for row in _of(rows, method="rmu")}
 
@@ -101,7 +101,7 @@ def growth(rows: Rows) -> Numbers:
     }
 
 
-def training_time(rows: Rows) -> Numbers:
+def read_training_time(rows: Rows) -> Numbers:
     """Seconds of a training of Adaptive RMU over RMU's with the same layer, alpha and seed, and the like strength."""
     seconds: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -119,7 +119,7 @@ def training_time(rows: Rows) -> Numbers:
     return {"training time, Adaptive RMU / RMU": median_of(ratios, "pairs of trainings")}
 
 
-def one_for_all(rows: Rows) -> Numbers:
+def read_one_for_all(rows: Rows) -> Numbers:
     """Both methods with their best single setting and their best for each layer, as chosen on dev, on test questions."""
     base = rows[0]
     lost: dict[tuple[str, str], dict[int, list[float]]] = {}
@@ -165,7 +165,7 @@ def below_the_norm_settings(config: UnlearnConfig) -> bool:
     return config.coefficient == 570 and config.alpha == 30 and config.parameters is None
 
 
-def below_the_norm(rows: Rows) -> Numbers:
+def read_below_the_norm(rows: Rows) -> Numbers:
     """Does RMU forget with c below ||h||?"""
     found = _of(rows, coefficient=570.0, alpha=30.0, parameters=None)
     lost = _lost(found, rows[0], "bio")
@@ -185,7 +185,7 @@ def _at(stored: dict[str, Any], c: float) -> list[dict[str, Any]]:
     return [row for row in stored["rows"] if row["steps"] == 40 and row["coefficient"] == c]
 
 
-def alignment(records: list[dict[str, Any]]) -> Numbers:
+def read_alignment(records: list[dict[str, Any]]) -> Numbers:
     """Median cos(u, h) on forget texts by c, from coefficient.json."""
     (stored,) = records
     middle = stored["quantiles"].index(0.5)
@@ -195,7 +195,7 @@ def alignment(records: list[dict[str, Any]]) -> Numbers:
     }
 
 
-def shortest(records: list[dict[str, Any]]) -> Numbers:
+def read_shortest(records: list[dict[str, Any]]) -> Numbers:
     """What the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
     (stored,) = records
     base = stored["base"]["bio"]["accuracy"]
@@ -208,7 +208,7 @@ def shortest(records: list[dict[str, Any]]) -> Numbers:
 RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
 
 
-def methods(rows: Rows) -> Numbers:
+def read_methods(rows: Rows) -> Numbers:
     """RMU and Adaptive RMU against the method of Table 1 that forgets most, each at the setting chosen for it on dev."""
     by_method = {name: _of(rows, method=name) for name in ("rmu", "adaptive_rmu", *RIVALS)}
     best = min(RIVALS, key=lambda name: fmean(row.scores["bio"].accuracy for row in by_method[name]))
@@ -227,7 +227,7 @@ def methods(rows: Rows) -> Numbers:
 # -- Eq 20-22 ---------------------------------------------------------------------------------------------------------
 
 
-def gains(rows: list[dict[str, Any]]) -> Numbers:
+def read_gains(rows: list[dict[str, Any]]) -> Numbers:
     """What GCG's gradient says at the suffix that searches begin with, on base and RMU: questions on the forgotten topic."""
     found: dict[str, dict[str, dict[str, Any]]] = {"base": {}, "RMU": {}}
     for row in rows:
@@ -244,7 +244,7 @@ def gains(rows: list[dict[str, Any]]) -> Numbers:
     }
 
 
-def suffixes(rows: list[dict[str, Any]]) -> Numbers:
+def read_suffixes(rows: list[dict[str, Any]]) -> Numbers:
     """After how many of GCG's searches on unlearned models the fact is said: suffixes behind and in front of questions."""
     said = [
         row["said"]

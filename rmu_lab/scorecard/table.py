@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RmuLabError
+from ..estimates import Number
 from .claims import CLAIMS, Claim
-from .rules import Number
 from .sources import NotMeasuredError
 
 HEAD = (
@@ -35,7 +35,7 @@ def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
     return lines
 
 
-def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
+def table_rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
     """Every claim's cells in the order of `HEAD`, from the stored results.
 
     Where nothing is measured yet, the cell says what would measure it.
@@ -53,7 +53,7 @@ def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
 def markdown(notebooks: str = "") -> str:
     """The table in Markdown; `notebooks` is the way from where it will stand to the notebooks, such as ``"notebooks/"``."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for name, part, statement, reported, numbers, verdict, claim in rows():
+    for name, part, statement, reported, numbers, verdict, claim in table_rows():
         link = f"[{place(claim)}]({notebooks}{claim.shown})" if claim.shown else place(claim)
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
