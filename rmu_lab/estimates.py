@@ -14,7 +14,8 @@ from functools import cache
 from statistics import fmean, median
 from typing import Any
 
-from scipy.stats import binomtest, norm, pearsonr, quantile_test, ttest_1samp
+from scipy.stats import binomtest, norm, pearsonr, quantile_test, sem
+from scipy.stats import t as student
 
 from .errors import RmuLabError
 
@@ -109,10 +110,11 @@ def mean_of(values: Iterable[float], over: str) -> Number:
     values = [float(value) for value in values]
     if len(values) < 2:
         raise RmuLabError(f"There is {len(values)} value over {over}; an interval takes at least two.")
-    if min(values) == max(values):  # rounding would give the mean an interval some 1e-17 wide
+    if min(values) == max(values):  # rounding would give it an interval some 1e-17 wide
         return Number(values[0], values[0], values[0], len(values), over)
-    interval = ttest_1samp(values, 0).confidence_interval(0.95)
-    return Number(fmean(values), float(interval.low), float(interval.high), len(values), over)
+    mean = fmean(values)
+    low, high = student.interval(0.95, len(values) - 1, loc=mean, scale=sem(values))
+    return Number(mean, float(low), float(high), len(values), over)
 
 
 def median_of(values: Iterable[float], over: str) -> Number:

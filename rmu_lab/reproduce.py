@@ -275,7 +275,7 @@ def reproduce(
     """Train every method of a preset and score it and the base model; the result is in ``out/result.json`` too.
 
     In `out` are also the edits (``METHOD/edit``, for `UnlearnResult.load`) and each task's scores; called again, only what
-    is missing there is made. Under torchrun all processes train and the main one scores; the others return None.
+    is missing there is made. Under torchrun all processes train and the main one scores. Taught in notebook 09.
 
     Parameters
     ----------
@@ -288,6 +288,12 @@ def reproduce(
         of `harness`.
     device, device_map
         of `load_model`.
+
+    Returns
+    -------
+    dict or None
+        what is in ``result.json``: numbers as shares with 95% intervals, and all that decides them; None in processes other
+        than the main one.
 
     Raises
     ------

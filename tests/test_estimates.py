@@ -100,6 +100,11 @@ def test_mean_of_the_same_value_each_time_has_no_width(value, n):
     assert str(found) == f"{value:.4g} each time"
 
 
+def test_mean_of_values_that_only_rounding_tells_apart():
+    found = mean_of([0.1 + 0.2, 0.3, 0.3], "texts")
+    assert found.low < 0.3 < found.high < 0.3 + 1e-15
+
+
 @pytest.mark.parametrize("data", [[], [1.0]])
 def test_mean_of_fewer_than_two_is_refused(data):
     with pytest.raises(RmuLabError, match="at least two"):

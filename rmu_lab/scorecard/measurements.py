@@ -1,6 +1,7 @@
-"""Measurements from scratch on SmolLM2, one function for each experiment that claims rest on.
+"""Measurements from scratch on SmolLM2: a function ``measure_...`` for each experiment that claims rest on.
 
-Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals. None
+Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals; `sources.Measurement`
+stores what one of them gave at the scorecard's settings, and `stored_results` reads what long benchmarks stored. None
 takes more than some three minutes on one core. The notebooks show the same experiments in pictures, mostly
 for one direction u; here each is repeated over directions, because a verdict must not hang on one of them.
 """
@@ -39,7 +40,13 @@ DIRECTIONS = "directions"
 
 
 def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]) -> Iterator[UnlearnResult]:
-    """What `unlearn` gives for each setting on the course's corpora, from frozen passes that all of them share."""
+    """Unlearn with each setting on the course's corpora, as `unlearn` does, from frozen passes that all of them share.
+
+    Yields
+    ------
+    UnlearnResult
+        in the order of `configs`.
+    """
     texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
     job = Job(
         model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
@@ -58,7 +65,7 @@ def _directions(model: Model, seeds: int) -> list[Tensor]:
 def measure_first_order(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, eta: float, draws: int, texts: Sequence[str]
 ) -> Numbers:
-    """Proposition 1 against simulation: one direction for each text."""
+    """Hold Proposition 1 against simulation, with one direction for each text."""
     ratios, told_apart = [], []
     for text, u in zip(texts, _directions(model, len(texts)), strict=True):
         setting = {"layer": layer, "coefficient": coefficient, "direction": u, "eta": eta}
@@ -78,7 +85,7 @@ def measure_spread(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, draws: int,
     texts: Sequence[str],
 ) -> Numbers:  # fmt: skip
-    """How the logits' spread goes with c: over noise of variance 1, and over texts without any noise.
+    """Measure how the logits' spread goes with c: over noise of variance 1, and over texts without any noise.
 
     A spread that goes like c to the power k gives k here; Var = c^2 would give 1.
     """
@@ -110,7 +117,7 @@ def measure_spread(
 def measure_confidence(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, seeds: Sequence[int], prompts: int, passages: int
 ) -> Numbers:
-    """What is left of steered representations, and how sure the model is, after RMU with the direction of each seed."""
+    """Measure what is left of steered representations, and how sure the model is, after RMU with each seed's direction."""
     forget = load_corpus(FORGET)["text"]
     asked = load_questions("bio", split="test").shuffle(seed=0).select(range(prompts))
     written = [cloze_prompt(row["question"]) for row in asked]
@@ -166,7 +173,7 @@ def _given(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str
 def measure_alignment(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, texts: int
 ) -> Numbers:
-    """Median cos(u, h) on forget texts after RMU with each coefficient: the cheap part of `benchmarks.coefficient`."""
+    """Measure median cos(u, h) on forget texts after RMU with each coefficient: a cheap part of `benchmarks.coefficient`."""
     forget = load_corpus(FORGET)["text"][:texts]
     configs = [
         UnlearnConfig(method="rmu", layer=layer, coefficient=c, seed=seed)
@@ -184,7 +191,7 @@ def measure_alignment(
 def measure_forgetting(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, questions: int
 ) -> Numbers:
-    """Points of bio accuracy that RMU with this coefficient loses: another cheap part of `benchmarks.coefficient`."""
+    """Measure the points of bio accuracy that RMU with one coefficient loses: a cheap part of `benchmarks.coefficient`."""
     asked = load_questions("bio", split="test").shuffle(seed=0).select(range(questions))
     base = accuracy(model, tokenizer, asked, progress=False).accuracy
     lost = []
@@ -199,7 +206,13 @@ def measure_sensitivity(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, texts: int, noise: float,
     relative_noise: float,
 ) -> Numbers:  # fmt: skip
-    """Noise sensitivity block by block and followed upwards, in the base model and after RMU with each direction."""
+    """Measure noise sensitivity block by block and followed upwards, before RMU and after it with each direction.
+
+    Parameters
+    ----------
+    noise, relative_noise
+        its length, and its length in units of a token's ||h||.
+    """
     passages = load_corpus(FORGET)["text"][-texts:]
     last = len(decoder_blocks(model)) - 1
     blocks = [block for block in range(1, last + 1) if block % 2 or abs(block - layer) <= 2]
@@ -255,7 +268,13 @@ def _squared_length(model: Model, tokenizer: Tokenizer, texts: Sequence[str], la
 def measure_optimum(
     model: Model, tokenizer: Tokenizer, *, layer: int, to_layers: Sequence[int], directions: int, text: str, step: float
 ) -> Numbers:
-    """Eq 19: c*, the same by finite differences, and how it goes with the cosine over directions."""
+    """Measure c* of Eq 19, the same by finite differences, and how it goes with the cosine over directions.
+
+    Parameters
+    ----------
+    step
+        of the finite differences, in units of ||h||.
+    """
     states = token_states(model, tokenizer, load_corpus(FORGET)["text"][:24], [layer])
     hidden = states.hidden[layer][states.counted]
     h, norm = hidden.mean(dim=0), hidden.norm(dim=-1).median().item()
@@ -293,7 +312,7 @@ def measure_optimum(
 
 
 def measure_training_time(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
-    """Seconds of a training of Adaptive RMU over those of the one of RMU before it, on activations that are kept."""
+    """Time trainings of Adaptive RMU, each over the one of RMU before it, on activations that are kept."""
     configs = [
         UnlearnConfig(method=method, layer=layer, steps=steps, seed=seed)
         for seed in range(pairs + 1)
