@@ -1,6 +1,6 @@
 """The scorecard: every claim of Dang et al. 2024, what decides about it, the numbers measured here, and the verdict.
 
-`CLAIMS` has a row for each claim. A row's rule is fixed in the code: conditions on named numbers, each with its
+Each of `CLAIMS` has its rule, fixed in the code: conditions on named numbers, each with its
 95% interval, and a condition holds only where the whole interval does. Numbers come from results stored under
 `data/results`; ``claim.fresh()`` measures them anew. Taught in notebook 10; ``rmu-lab claims`` prints the table.
 """

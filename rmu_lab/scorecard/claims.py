@@ -1,4 +1,4 @@
-"""The claims of Dang et al. 2024 (arXiv 2408.06223), one row each: what is said, what decides, where it is shown.
+"""The claims of Dang et al. 2024 (arXiv 2408.06223): what is said, what decides, where it is shown.
 
 Statements are in our own words. Thresholds were written down with the notebooks' own tolerances, and are
 not to be moved when a number changes. Some rules were, before the first version: section 2 of notebook 10, which
@@ -115,7 +115,7 @@ SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_results.read_suffixes, _ATTACKS
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the scorecard."""
+    """One claim of the paper, with what decides about it. Taught in notebook 10."""
 
     id: str
     part: str
@@ -179,7 +179,7 @@ FOLLOWED, RELATIVE, FIXED = (
     "RMU: ..., block by block, noise of fixed length",
 )
 
-_ROWS = [
+_TABLE = [
     Claim(
         id="prop1",
         part="Prop 1",
@@ -572,7 +572,7 @@ _ROWS = [
         shows="one number, or one for each layer?",
     ),
 ]
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _ROWS}
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _TABLE}
 """Every claim by its id, in the order of the scorecard."""
 
 
