@@ -385,8 +385,8 @@ def claims(
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
     with _clear_errors():
         from .files import write_json
-        from .scorecard import as_json, claim_of, rewrite
-        from .scorecard.table import HEAD, place, rows
+        from .scorecard import as_json, claim_of, rewrite, table_rows
+        from .scorecard.table import HEAD, place
 
         if run is not None:
             _run_claim(claim_of(run), out)
@@ -398,7 +398,7 @@ def claims(
         table = Table(title="Which of the paper's claims hold?", show_lines=True, expand=True)
         for head, share in zip(HEAD, (None, 1, 3, 2, 5, 2, 2), strict=True):
             table.add_column(head, ratio=share, no_wrap=share is None)  # --run takes the whole id
-        for *texts, measured, verdict, claim in rows():
+        for *texts, measured, verdict, claim in table_rows():
             cells = [*texts, "\n".join(measured), verdict, place(claim)]
             table.add_row(*map(escape, cells))
         console.print(table)

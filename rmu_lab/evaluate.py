@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import token_states
 from .errors import RmuLabError
+from .estimates import paired_interval, wilson_interval
 from .models import input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Style = Literal["cloze", "letter"]
-Z95 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -217,13 +216,6 @@ def _width_groups(widths: Sequence[int]) -> list[list[int]]:
     return [group for group in (order[:cut], order[cut:]) if group]
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95% Wilson score interval of a share; unlike the textbook one it is never empty at 0 or 1."""
-    centre = (successes + Z95**2 / 2) / (n + Z95**2)
-    half = Z95 / (n + Z95**2) * (successes * (n - successes) / n + Z95**2 / 4) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 @dataclass(frozen=True)
 class AccuracyChange:
     """How far accuracy moved on the same questions, as a share (-0.3 is thirty points down)."""
@@ -238,10 +230,9 @@ class AccuracyChange:
 
 
 def accuracy_change(before: Accuracy, after: Accuracy) -> AccuracyChange:
-    """The difference of two accuracies on the same questions, with a 95% interval that uses the pairing.
+    """Compare two accuracies on the same questions, with a 95% interval that uses the pairing.
 
-    The interval is Agresti and Min's (Statistics in Medicine 24, 2005): half a question is added to each
-    cell of the two-by-two table of right and wrong before and after.
+    The interval is Agresti and Min's, see `rmu_lab.estimates.paired_interval`. Taught in notebook 00.
 
     Raises
     ------
@@ -253,10 +244,7 @@ def accuracy_change(before: Accuracy, after: Accuracy) -> AccuracyChange:
         raise RmuLabError(f"before has {n} questions, after {len(after.correct)}; compare the same questions.")
     pairs = list(zip(before.correct, after.correct, strict=True))
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    g, b, m = gained + 0.5, lost + 0.5, n + 2
-    half = Z95 * ((g + b) - (g - b) ** 2 / m) ** 0.5 / m
-    centre = (g - b) / m
-    return AccuracyChange((gained - lost) / n, (max(-1.0, centre - half), min(1.0, centre + half)))
+    return AccuracyChange((gained - lost) / n, paired_interval(gained, lost, n))
 
 
 def answers(

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import RmuLabError
-from .evaluate import Accuracy, wilson_interval
+from .estimates import wilson_interval
+from .evaluate import Accuracy
 from .models import input_device
 
 if TYPE_CHECKING:

@@ -36,36 +36,38 @@ TOKENS_PER_QUESTION = 200
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set on the hub."""
+class HubDataset:
+    """A data set on the Hugging Face hub."""
 
     repository: str
     config: str | None
     split: str
     size: str
+    """In words, with where it is known from."""
     access: str | None = None
+    """What to do before it can be downloaded."""
 
     @property
     def page(self) -> str:
-        """Where to read about it and ask for it."""
+        """The address where one reads about it and asks for it."""
         return f"https://huggingface.co/datasets/{self.repository}"
 
 
 CORPORA = {
-    "bio-forget-corpus": Source(
+    "bio-forget-corpus": HubDataset(
         "cais/wmdp-bio-forget-corpus",
         None,
         "train",
         "size not stated",
         access="gated: log in (hf auth login), ask on its page, and wait for approval",
     ),
-    "cyber-forget-corpus": Source("cais/wmdp-corpora", "cyber-forget-corpus", "train", "11 MB (data card)"),
-    "wikitext": Source("Salesforce/wikitext", "wikitext-2-raw-v1", "test", "8 MB with its other splits (data card)"),
+    "cyber-forget-corpus": HubDataset("cais/wmdp-corpora", "cyber-forget-corpus", "train", "11 MB (data card)"),
+    "wikitext": HubDataset("Salesforce/wikitext", "wikitext-2-raw-v1", "test", "8 MB with its other splits (data card)"),
 }
 QUESTIONS = {
-    "wmdp_bio": (Source("cais/wmdp", "wmdp-bio", "test", "0.3 MB (data card)"), 1273),
-    "wmdp_cyber": (Source("cais/wmdp", "wmdp-cyber", "test", "0.8 MB (data card)"), 1987),
-    "mmlu": (Source("cais/mmlu", None, "test", "some 4 MB of questions; up to 52 MB with its training split"), 14042),
+    "wmdp_bio": (HubDataset("cais/wmdp", "wmdp-bio", "test", "0.3 MB (data card)"), 1273),
+    "wmdp_cyber": (HubDataset("cais/wmdp", "wmdp-cyber", "test", "0.8 MB (data card)"), 1987),
+    "mmlu": (HubDataset("cais/mmlu", None, "test", "some 4 MB of questions; up to 52 MB with its training split"), 14042),
 }
 
 
@@ -91,7 +93,7 @@ class Preset:
 
     @classmethod
     def load(cls, name: str | Path) -> Preset:
-        """By name (the files of ``presets/``), or from a file.
+        """Read a preset by its name (the files of ``presets/``), or from a file of one's own.
 
         Raises
         ------
@@ -121,7 +123,7 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """List the presets that come with the package."""
     return sorted(path.stem for path in _PRESETS.glob("*.json"))
 
 
@@ -132,7 +134,23 @@ def preset_names() -> list[str]:
 def plan(
     preset: Preset, *, data: str | Path | None = None, methods: Sequence[str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """What a run will download, need and take: text by heading and item. Sizes and times are computed from the shape."""
+    """Say what a run will download, need and take. Sizes and times are computed from the model's shape.
+
+    Parameters
+    ----------
+    data, methods
+        as of `reproduce`.
+
+    Returns
+    -------
+    dict
+        sentences by heading (downloads, access to ask for, memory, work) and item.
+
+    Raises
+    ------
+    RmuLabError
+        if the preset has no such method, or names a corpus that is neither in `CORPORA` nor a file.
+    """
     shape, chosen = preset.shape, _methods(preset, methods)
     config = next(iter(chosen.values()))
     local = Path(preset.model).is_dir()
@@ -145,10 +163,10 @@ def plan(
         here = _local_corpus(name, data)
         fetched[f"corpus {name}"] = f"{here}, on this machine" if here else f"{CORPORA[name].size}, {CORPORA[name].page}"
     for task in preset.tasks:
-        source, _ = QUESTIONS.get(task, (None, 0))
-        here = source and _local_questions(data).get(source.repository)
+        dataset, _ = QUESTIONS.get(task, (None, 0))
+        here = dataset and _local_questions(data).get(dataset.repository)
         fetched[f"questions {task}"] = (
-            f"{here}, on this machine" if here else f"{source.size}, {source.page}" if source else "as lm-eval says"
+            f"{here}, on this machine" if here else f"{dataset.size}, {dataset.page}" if dataset else "as lm-eval says"
         )
     asked = {preset.model: f"{preset.access}: https://huggingface.co/{preset.model}"} if preset.access and not local else {}
     for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
@@ -207,7 +225,7 @@ def _local_questions(data: str | Path | None) -> dict[str, Path]:
 
 
 def corpus(name: str, data: str | Path | None = None) -> list[str]:
-    """The texts of one of `CORPORA` or of a file, in their order, empty ones left out.
+    """Load the texts of one of `CORPORA` or of a file, in their order, empty ones left out.
 
     The published code takes whole lines of the cyber corpus's file, JSON marks and all; here the text is taken.
 
@@ -222,16 +240,16 @@ def corpus(name: str, data: str | Path | None = None) -> list[str]:
     else:
         from datasets import load_dataset
 
-        source = CORPORA.get(name)
-        if source is None:
+        dataset = CORPORA.get(name)
+        if dataset is None:
             raise RmuLabError(f"There is no file {name}; check the path of the corpus.")
         try:
-            rows = load_dataset(source.repository, source.config, split=source.split)["text"]
+            rows = load_dataset(dataset.repository, dataset.config, split=dataset.split)["text"]
         except Exception as error:  # of datasets and huggingface_hub: of many kinds
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            how = f"it is {source.access}" if source.access else "the hub must be reachable"
+            how = f"it is {dataset.access}" if dataset.access else "the hub must be reachable"
             raise RmuLabError(
-                f"The corpus {name} cannot be loaded ({reason}); {how}: {source.page}. Or put {name}.jsonl, an object with "
+                f"The corpus {name} cannot be loaded ({reason}); {how}: {dataset.page}. Or put {name}.jsonl, an object with "
                 "`text` on each line, into a folder and give it as --data."
             ) from error
     return [text for text in rows if text.strip()]
@@ -257,7 +275,7 @@ def reproduce(
     """Train every method of a preset and score it and the base model; the result is in ``out/result.json`` too.
 
     In `out` are also the edits (``METHOD/edit``, for `UnlearnResult.load`) and each task's scores; called again, only what
-    is missing there is made. Under torchrun all processes train and the main one scores; the others return None.
+    is missing there is made. Under torchrun all processes train and the main one scores. Taught in notebook 09.
 
     Parameters
     ----------
@@ -270,6 +288,12 @@ def reproduce(
         of `harness`.
     device, device_map
         of `load_model`.
+
+    Returns
+    -------
+    dict or None
+        what is in ``result.json``: numbers as shares with 95% intervals, and all that decides them; None in processes other
+        than the main one.
 
     Raises
     ------
@@ -290,7 +314,7 @@ def reproduce(
         "digests": {name: digest(texts) for name, texts in (*forget.items(), ("retain", retain))},
     }
     if processes.main_process:
-        _claim_folder(out, settings)
+        _take_folder(out, settings)
     processes.barrier()
     with _model_access(preset):
         model, tokenizer = load_model(preset.model, device=device, device_map=device_map)
@@ -334,8 +358,8 @@ def reproduce(
     return report
 
 
-def _claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder and note what it is for, or find that it is for the same."""
+def _take_folder(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder and note which run it is for, or see that it is for this one."""
     note = out / "run.json"
     try:
         out.mkdir(parents=True, exist_ok=True)

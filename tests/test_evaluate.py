@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits
-from rmu_lab.evaluate import Accuracy, option_scores, wilson_interval
+from rmu_lab.estimates import wilson_interval
+from rmu_lab.evaluate import Accuracy, option_scores
 from rmu_lab.questions import cloze_prompt, letter_prompt
 from tests.conftest import FAMILIES, made_up_texts, tiny_model
 
@@ -85,16 +86,6 @@ def test_bad_questions(tokenizer):
         accuracy(model, tokenizer, [QUESTIONS[0], QUESTIONS[1] | {"answer": 7}])
     with pytest.raises(RmuLabError, match="style is 'number'"):
         accuracy(model, tokenizer, QUESTIONS, style="number")
-
-
-@given(n=st.integers(1, 500), share=st.floats(0, 1))
-def test_wilson_interval_solves_its_equation(n, share):
-    """Both ends p satisfy |p_hat - p| = z sqrt(p (1 - p) / n), the definition of the score interval."""
-    k = round(share * n)
-    low, high = wilson_interval(k, n)
-    assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1
-    for p in (low, high):
-        assert math.isclose(abs(k / n - p), 1.959963984540054 * math.sqrt(p * (1 - p) / n), abs_tol=1e-6)
 
 
 def scored(correct: list[bool]) -> Accuracy:

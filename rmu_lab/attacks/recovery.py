@@ -16,7 +16,8 @@ from scipy.stats import binomtest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from ..evaluate import Z95, Accuracy, AccuracyChange, accuracy, accuracy_change, answers
+from ..estimates import Z95
+from ..evaluate import Accuracy, AccuracyChange, accuracy, accuracy_change, answers
 from ..unlearning.result import UnlearnResult
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""Assertions that a reader can read and nbval can compare."""
+"""Assertions that a reader can read and nbval can compare.
+
+What a notebook says of the numbers it has just measured; what the paper says of its own is `rmu_lab.scorecard.Claim`.
+"""
 
 
 class ClaimFailed(AssertionError):
@@ -6,10 +9,20 @@ class ClaimFailed(AssertionError):
 
 
 def claim(statement: str, holds: bool) -> None:
-    """Print ``holds: <statement>``, or raise `ClaimFailed`; the statement carries its tolerance in words.
+    """Print ``holds: <statement>`` if it does; used in every notebook.
 
     The printed line is the same on every machine where the claim holds, so tests compare it, while raw
     digits may differ between processors.
+
+    Parameters
+    ----------
+    statement
+        with its tolerance in words.
+
+    Raises
+    ------
+    ClaimFailed
+        if it does not hold.
     """
     if not holds:
         raise ClaimFailed(f"does not hold here: {statement}")

@@ -1,11 +1,12 @@
 """The scorecard: every claim of Dang et al. 2024, what decides about it, the numbers measured here, and the verdict.
 
-`CLAIMS` has a row for each claim. A row's rule is fixed in the code: conditions on named numbers, each with its
+Each of `CLAIMS` has its rule, fixed in the code: conditions on named numbers, each with its
 95% interval, and a condition holds only where the whole interval does. Numbers come from results stored under
 `data/results`; ``claim.fresh()`` measures them anew. Taught in notebook 10; ``rmu-lab claims`` prints the table.
 """
 
-from .claims import CLAIMS, Claim, above, below, claim_of
+from ..estimates import Number, mean_of
+from .claims import CLAIMS, Claim, claim_of
 from .rules import (
     ARGUMENT_FAILS,
     NOT_MEASURED,
@@ -14,12 +15,12 @@ from .rules import (
     SCALE_DEPENDENT,
     VERDICTS,
     Condition,
-    Number,
     Rule,
-    mean_of,
+    above,
+    below,
 )
 from .sources import NotMeasuredError
-from .table import as_json, markdown, rewrite, rows
+from .table import as_json, markdown, rewrite, table_rows
 
 __all__ = [
     "ARGUMENT_FAILS",
@@ -41,5 +42,5 @@ __all__ = [
     "markdown",
     "mean_of",
     "rewrite",
-    "rows",
+    "table_rows",
 ]

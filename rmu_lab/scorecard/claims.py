@@ -1,8 +1,9 @@
-"""The claims of Dang et al. 2024 (arXiv 2408.06223), one row each: what is said, what decides, where it is shown.
+"""The claims of Dang et al. 2024 (arXiv 2408.06223): what is said, what decides, where it is shown.
 
 Statements are in our own words. Thresholds were written down with the notebooks' own tolerances, and are
 not to be moved when a number changes. Some rules were, before the first version: section 2 of notebook 10, which
-teaches all this, names them.
+teaches all this, names them. It is one table, kept in one file although it is long, so that a rule can be read beside the
+claim it decides and the measurements it rests on.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RmuLabError
+from ..estimates import Number, Numbers
 from . import measurements, stored_results
-from .rules import NOT_MEASURED, Condition, Number, Numbers, Rule
+from .rules import NOT_MEASURED, Rule, above, below
 from .sources import Benchmark, Measurement, NotMeasuredError, Source, StoredSweep
 
 PROMPTS = (
@@ -28,31 +30,31 @@ C, LAYER = 570.0, 7  # five times the median ||h|| after block 7
 
 FIRST_ORDER = Measurement(
     "first_order",
-    measurements.first_order,
+    measurements.measure_first_order,
     {"layer": LAYER, "coefficient": C, "eta": 1.0, "draws": 128, "texts": PROMPTS[:4]},
     data=(),
 )
 SPREAD = Measurement(
     "spread",
-    measurements.spread,
+    measurements.measure_spread,
     {"layer": LAYER, "coefficients": [100.0, 300.0, 1000.0, 3000.0], "directions": 5, "draws": 8, "texts": PROMPTS},
     data=(),
 )
 CONFIDENCE = Measurement(
     "confidence",
-    measurements.confidence,
+    measurements.measure_confidence,
     # Not the seeds 0 to 5 of the first run: that had been seen when the rules below were split into the present rows.
     {"layer": LAYER, "coefficient": C, "seeds": [*range(100, 112)], "prompts": 32, "passages": 60},
     data=("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl"),
 )
 SENSITIVITY = Measurement(
     "sensitivity",
-    measurements.sensitivity,
+    measurements.measure_sensitivity,
     {"layer": LAYER, "coefficient": C, "directions": 4, "texts": 8, "noise": 10.0, "relative_noise": 0.1},
 )
 OPTIMUM = Measurement(
     "optimum",
-    measurements.optimum,
+    measurements.measure_optimum,
     {"layer": LAYER, "to_layers": [8, 15], "directions": 8, "text": "Malaria is caused by a parasite that is spread by"}
     | {"step": 0.01},
     data=("corpora/forget_bio.jsonl",),
@@ -60,21 +62,21 @@ OPTIMUM = Measurement(
 _COEFFICIENT_LINE = "python -m benchmarks.coefficient --json data/results/coefficient.json"
 ALIGNED = Benchmark(
     "coefficient.json",
-    stored_results.alignment,
+    stored_results.read_alignment,
     _COEFFICIENT_LINE,
     again=Measurement(
         "aligned",
-        measurements.aligned,
+        measurements.measure_alignment,
         {"layer": LAYER, "coefficients": [114.0, C, 1140.0], "directions": 3, "texts": 40},
     ),
 )
 SHORTEST = Benchmark(
     "coefficient.json",
-    stored_results.shortest,
+    stored_results.read_shortest,
     _COEFFICIENT_LINE,
     again=Measurement(
         "shortest",
-        measurements.forgotten,
+        measurements.measure_forgetting,
         {"layer": LAYER, "coefficient": 28.5, "directions": 3, "questions": 100},
         data=("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl"),
     ),
@@ -83,34 +85,37 @@ _SWEEP_LINE = "python -m benchmarks.sweep --out data/results/sweep_layers.jsonl 
 _LAYERS_LINE = "python -m benchmarks.layers --out data/results/layers"
 FRONT = StoredSweep(
     "training/front.jsonl",
-    stored_results.speed,
+    stored_results.read_speed,
     "python -m benchmarks.training --out data/results/training",
     stored_results.speed_settings,
 )
-DEPTH = StoredSweep("sweep_layers.jsonl", stored_results.depth, _SWEEP_LINE)
-GROWTH = StoredSweep("sweep_layers.jsonl", stored_results.growth, _SWEEP_LINE, lambda config: config.method == "rmu")
+DEPTH = StoredSweep("sweep_layers.jsonl", stored_results.read_depth, _SWEEP_LINE)
+GROWTH = StoredSweep("sweep_layers.jsonl", stored_results.read_growth, _SWEEP_LINE, lambda config: config.method == "rmu")
 COST = StoredSweep(
     "sweep_layers.jsonl",
-    stored_results.training_time,
+    stored_results.read_training_time,
     _SWEEP_LINE,
     more=("layers/tuning.jsonl", "layers/chosen.jsonl"),
-    again=Measurement("cost", measurements.cost, {"layer": LAYER, "steps": 8, "pairs": 10}),
+    again=Measurement("cost", measurements.measure_training_time, {"layer": LAYER, "steps": 8, "pairs": 10}),
 )
-CHOSEN = StoredSweep("layers/chosen.jsonl", stored_results.one_for_all, _LAYERS_LINE)
+CHOSEN = StoredSweep("layers/chosen.jsonl", stored_results.read_one_for_all, _LAYERS_LINE)
 FACTORS = StoredSweep(
-    "layers/factors.jsonl", stored_results.below_the_norm, _LAYERS_LINE, stored_results.below_the_norm_settings
+    "layers/factors.jsonl", stored_results.read_below_the_norm, _LAYERS_LINE, stored_results.below_the_norm_settings
 )
 METHODS = StoredSweep(
-    "methods/chosen.jsonl", stored_results.methods, "python -m benchmarks.methods --out data/results/methods", needed=None
+    "methods/chosen.jsonl",
+    stored_results.read_methods,
+    "python -m benchmarks.methods --out data/results/methods",
+    needed=None,
 )
 _ATTACKS_LINE = "python -m benchmarks.attacks --out data/results/gcg"
-GAINS = Benchmark("gcg/gains.jsonl", stored_results.gains, _ATTACKS_LINE)
-SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_results.suffixes, _ATTACKS_LINE)
+GAINS = Benchmark("gcg/gains.jsonl", stored_results.read_gains, _ATTACKS_LINE)
+SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_results.read_suffixes, _ATTACKS_LINE)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the scorecard."""
+    """One claim of the paper, with what decides about it. Taught in notebook 10."""
 
     id: str
     part: str
@@ -128,7 +133,7 @@ class Claim:
     """That section in two or three words."""
 
     def numbers(self) -> Numbers:
-        """From the stored results.
+        """Look the rule's numbers up in the stored results.
 
         Raises
         ------
@@ -138,7 +143,7 @@ class Claim:
         return self._deciding([source.stored() for source in self.sources])
 
     def fresh(self, out: Path | None = None) -> Numbers:
-        """Measured anew; see `Source.fresh`."""
+        """Measure the rule's numbers anew; `out` and errors as of `Source.fresh`."""
         return self._deciding([source.fresh(out) for source in self.sources])
 
     def _deciding(self, found: list[Numbers]) -> Numbers:
@@ -150,21 +155,11 @@ class Claim:
         return {name: numbers[name] for name in asked}
 
     def verdict(self, numbers: Mapping[str, Number] | None = None) -> str:
-        """By the claim's rule, of the stored numbers unless others are given; `NOT_MEASURED` where there are none."""
+        """Apply the rule to `numbers`, the stored ones by default; without any, this is `NOT_MEASURED`."""
         try:
             return self.rule.verdict(self.numbers() if numbers is None else numbers)
         except NotMeasuredError:
             return NOT_MEASURED
-
-
-def below(number: str, threshold: float) -> Condition:
-    """The condition that the whole interval lies below."""
-    return Condition(number, "<", threshold)
-
-
-def above(number: str, threshold: float) -> Condition:
-    """The condition that the whole interval lies above."""
-    return Condition(number, ">", threshold)
 
 
 THEORY = "02_confidence_reduction.ipynb"
@@ -184,7 +179,7 @@ FOLLOWED, RELATIVE, FIXED = (
     "RMU: ..., block by block, noise of fixed length",
 )
 
-_ROWS = [
+_TABLE = [
     Claim(
         id="prop1",
         part="Prop 1",
@@ -577,12 +572,12 @@ _ROWS = [
         shows="one number, or one for each layer?",
     ),
 ]
-CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _ROWS}
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _TABLE}
 """Every claim by its id, in the order of the scorecard."""
 
 
 def claim_of(name: str) -> Claim:
-    """The claim with this id.
+    """Look up the claim with this id.
 
     Raises
     ------

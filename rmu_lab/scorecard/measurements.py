@@ -1,6 +1,7 @@
-"""Measurements from scratch on SmolLM2, one function for each experiment that claims rest on.
+"""Measurements from scratch on SmolLM2: a function ``measure_...`` for each experiment that claims rest on.
 
-Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals. None
+Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals; `sources.Measurement`
+stores what one of them gave at the scorecard's settings, and `stored_results` reads what long benchmarks stored. None
 takes more than some three minutes on one core. The notebooks show the same experiments in pictures, mostly
 for one direction u; here each is repeated over directions, because a verdict must not hang on one of them.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 from .. import theory
 from ..activations import map_above, token_states
 from ..corpora import load_corpus, token_batches
+from ..estimates import Numbers, correlation_of, mean_of, median_of
 from ..evaluate import accuracy, alignment, max_logits
 from ..models import decoder_blocks
 from ..questions import cloze_prompt, load_questions
@@ -26,7 +28,6 @@ from ..unlearning.batches import topic_texts
 from ..unlearning.config import UnlearnConfig
 from ..unlearning.directions import random_directions
 from ..unlearning.result import UnlearnResult
-from .rules import Numbers, correlation_of, mean_of, median_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,7 +39,13 @@ DIRECTIONS = "directions"
 
 
 def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]) -> Iterator[UnlearnResult]:
-    """What `unlearn` gives for each setting on the course's corpora, from frozen passes that all of them share."""
+    """Unlearn with each setting on the course's corpora, as `unlearn` does, from frozen passes that all of them share.
+
+    Yields
+    ------
+    UnlearnResult
+        in the order of `configs`.
+    """
     texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
     job = Job(
         model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
@@ -55,10 +62,10 @@ def _directions(model: Model, seeds: int) -> list[Tensor]:
     return [random_directions(["forget"], model.config.hidden_size, seed)["forget"] for seed in range(seeds)]
 
 
-def first_order(
+def measure_first_order(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, eta: float, draws: int, texts: Sequence[str]
 ) -> Numbers:
-    """Proposition 1 against simulation: one direction for each text."""
+    """Hold Proposition 1 against simulation, with one direction for each text."""
     ratios, told_apart = [], []
     for text, u in zip(texts, _directions(model, len(texts)), strict=True):
         setting = {"layer": layer, "coefficient": coefficient, "direction": u, "eta": eta}
@@ -74,11 +81,11 @@ def first_order(
     }
 
 
-def spread(
+def measure_spread(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, draws: int,
     texts: Sequence[str],
 ) -> Numbers:  # fmt: skip
-    """How the logits' spread goes with c: over noise of variance 1, and over texts without any noise.
+    """Measure how the logits' spread goes with c: over noise of variance 1, and over texts without any noise.
 
     A spread that goes like c to the power k gives k here; Var = c^2 would give 1.
     """
@@ -107,10 +114,10 @@ def spread(
     }
 
 
-def confidence(
+def measure_confidence(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, seeds: Sequence[int], prompts: int, passages: int
 ) -> Numbers:
-    """What is left of steered representations, and how sure the model is, after RMU with the direction of each seed."""
+    """Measure what is left of steered representations, and how sure the model is, after RMU with each seed's direction."""
     forget = load_corpus(FORGET)["text"]
     asked = load_questions("bio", split="test").shuffle(seed=0).select(range(prompts))
     written = [cloze_prompt(row["question"]) for row in asked]
@@ -163,10 +170,10 @@ def _given(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str
     return {"given": torch.cat(largest).mean().item(), "entropy": torch.cat(entropies).mean().item()}
 
 
-def aligned(
+def measure_alignment(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficients: Sequence[float], directions: int, texts: int
 ) -> Numbers:
-    """Median cos(u, h) on forget texts after RMU with each coefficient: the cheap part of `benchmarks.coefficient`."""
+    """Measure median cos(u, h) on forget texts after RMU with each coefficient: a cheap part of `benchmarks.coefficient`."""
     forget = load_corpus(FORGET)["text"][:texts]
     configs = [
         UnlearnConfig(method="rmu", layer=layer, coefficient=c, seed=seed)
@@ -181,10 +188,10 @@ def aligned(
     return {f"median cos(u, h), c = {c:g}": mean_of(values, DIRECTIONS) for c, values in cosines.items()}
 
 
-def forgotten(
+def measure_forgetting(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, questions: int
 ) -> Numbers:
-    """Points of bio accuracy that RMU with this coefficient loses: another cheap part of `benchmarks.coefficient`."""
+    """Measure the points of bio accuracy that RMU with one coefficient loses: a cheap part of `benchmarks.coefficient`."""
     asked = load_questions("bio", split="test").shuffle(seed=0).select(range(questions))
     base = accuracy(model, tokenizer, asked, progress=False).accuracy
     lost = []
@@ -195,11 +202,17 @@ def forgotten(
     return {f"c = {coefficient:g}: points lost on bio": mean_of(lost, DIRECTIONS)}
 
 
-def sensitivity(
+def measure_sensitivity(
     model: Model, tokenizer: Tokenizer, *, layer: int, coefficient: float, directions: int, texts: int, noise: float,
     relative_noise: float,
 ) -> Numbers:  # fmt: skip
-    """Noise sensitivity block by block and followed upwards, in the base model and after RMU with each direction."""
+    """Measure noise sensitivity block by block and followed upwards, before RMU and after it with each direction.
+
+    Parameters
+    ----------
+    noise, relative_noise
+        its length, and its length in units of a token's ||h||.
+    """
     passages = load_corpus(FORGET)["text"][-texts:]
     last = len(decoder_blocks(model)) - 1
     blocks = [block for block in range(1, last + 1) if block % 2 or abs(block - layer) <= 2]
@@ -252,10 +265,16 @@ def _squared_length(model: Model, tokenizer: Tokenizer, texts: Sequence[str], la
     return states.hidden[layer][states.counted].square().sum().item()
 
 
-def optimum(
+def measure_optimum(
     model: Model, tokenizer: Tokenizer, *, layer: int, to_layers: Sequence[int], directions: int, text: str, step: float
 ) -> Numbers:
-    """Eq 19: c*, the same by finite differences, and how it goes with the cosine over directions."""
+    """Measure c* of Eq 19, the same by finite differences, and how it goes with the cosine over directions.
+
+    Parameters
+    ----------
+    step
+        of the finite differences, in units of ||h||.
+    """
     states = token_states(model, tokenizer, load_corpus(FORGET)["text"][:24], [layer])
     hidden = states.hidden[layer][states.counted]
     h, norm = hidden.mean(dim=0), hidden.norm(dim=-1).median().item()
@@ -292,8 +311,8 @@ def optimum(
     }
 
 
-def cost(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
-    """Seconds of a training of Adaptive RMU over those of the one of RMU before it, on activations that are kept."""
+def measure_training_time(model: Model, tokenizer: Tokenizer, *, layer: int, steps: int, pairs: int) -> Numbers:
+    """Time trainings of Adaptive RMU, each over the one of RMU before it, on activations that are kept."""
     configs = [
         UnlearnConfig(method=method, layer=layer, steps=steps, seed=seed)
         for seed in range(pairs + 1)

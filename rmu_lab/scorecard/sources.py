@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RmuLabError
+from ..estimates import Number, Numbers
 from ..files import data_folder, file_digest, read_json_lines, write_json
 from ..provenance import provenance, versions
-from .rules import Number, Numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +28,7 @@ class NotMeasuredError(RmuLabError):
 
 
 def results_folder() -> Path:
-    """Where the stored results lie."""
+    """Find the folder of the stored results."""
     return data_folder() / "results"
 
 
@@ -40,7 +40,7 @@ class Source(Protocol):
         """The stored result, below `data/results`."""
 
     def stored(self) -> Numbers:
-        """From the stored result.
+        """Look the numbers up in the stored result.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Source(Protocol):
         """
 
     def fresh(self, out: Path | None) -> Numbers:
-        """Measured anew; what is measured is kept in the folder `out`.
+        """Measure the numbers anew, and keep what is measured in the folder `out`.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Source(Protocol):
         """
 
     def stale(self) -> list[str]:
-        """Why the stored result is not what today's code and data would give; empty if nothing is known."""
+        """List why the stored result is not what today's code and data would give; empty if nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Measurement:
         return self.on(*load_model(MODEL, device="cpu"), out=out)
 
     def on(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, out: Path | None = None) -> Numbers:
-        """Measured anew on a model that is loaded already."""
+        """Measure the numbers anew on a model that is loaded already, and keep them in `out` if it is given."""
         start = time.perf_counter()
         numbers = self.measure(model, tokenizer, **self.settings)
         if out is not None:
@@ -226,7 +226,12 @@ class Benchmark:
 
 
 def read_result(file: str, line: str) -> list[dict[str, Any]]:
-    """The objects of a stored result below `data/results`: one of a .json file, those of all lines of a .jsonl file.
+    """Read the objects of a stored result below `data/results`: one of a .json file, one a line of a .jsonl file.
+
+    Parameters
+    ----------
+    line
+        what makes the file, for errors.
 
     Raises
     ------
@@ -250,16 +255,16 @@ def read_result(file: str, line: str) -> list[dict[str, Any]]:
 
 
 def not_measured(file: str, line: str) -> NotMeasuredError:
-    """That a stored result is not there."""
+    """Make the error that a stored result is not there."""
     return NotMeasuredError(f"There is no data/results/{file}; make it with `{line}`.")
 
 
 def long_run(line: str) -> RmuLabError:
-    """That only a benchmark makes a result anew."""
+    """Make the error that only a benchmark makes a result anew."""
     return RmuLabError(f"This claim rests on a long run; in a checkout of the repository, repeat it with `{line}`.")
 
 
 def old_versions(stored: Mapping[str, Any]) -> list[str]:
-    """That a result was made by another major or minor version of this package, if it was."""
+    """Say that a result was made by another major or minor version of this package, if it was."""
     then, now = (found["rmu-lab"].split(".")[:2] for found in (stored["versions"], versions()))
     return [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]

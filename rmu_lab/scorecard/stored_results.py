@@ -1,5 +1,6 @@
-"""Numbers from the stored sweeps of the course: for each, which rows it takes and what is computed from them.
+"""Numbers from what the course's long benchmarks stored: a function ``read_...`` for each claim's numbers.
 
+It says which rows of a file it takes and what is computed from them; nothing is measured here (see `measurements`).
 Rows are compared on the same questions, or over seeds or layers; `over` of each number says which.
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .rules import Number, Numbers, mean_of, median_of, share_of
+from ..estimates import Number, Numbers, mean_of, median_of, share_of
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
@@ -40,12 +41,12 @@ def _lost(rows: Iterable[SweepRow], base: SweepRow, topic: str) -> list[float]:
 
 
 def speed_settings(config: UnlearnConfig) -> bool:
-    """Of training/front.jsonl."""
+    """Tell whether `read_speed` takes this setting of training/front.jsonl."""
     return config.alpha == 300 and config.coefficient in (CHEAP, DEAR) and config.steps in STEPS
 
 
-def speed(rows: Rows) -> Numbers:
-    """What the larger c changes after 10, 40 and 80 steps, question by question, averaged over directions."""
+def read_speed(rows: Rows) -> Numbers:
+    """Read what the larger c changes after 10, 40 and 80 steps, question by question, averaged over directions."""
     numbers: Numbers = {}
     for topic, name in (("bio", "forget"), ("general", "general")):
         for steps in STEPS:
@@ -66,8 +67,8 @@ def _change(before: Sequence[SweepRow], after: Sequence[SweepRow], topic: str) -
 # -- F5 and its argument ----------------------------------------------------------------------------------------------
 
 
-def depth(rows: Rows) -> Numbers:
-    """Points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
+def read_depth(rows: Rows) -> Numbers:
+    """Read the points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
     base, lost = rows[0], {}
     for method in ("rmu", "adaptive_rmu"):
         of_one = _of(rows, method=method)
@@ -86,8 +87,8 @@ def depth(rows: Rows) -> Numbers:
     }
 
 
-def growth(rows: Rows) -> Numbers:
-    """How many times longer forget representations are in the last step of RMU's training than in its first, by layer."""
+def read_growth(rows: Rows) -> Numbers:
+    """Read how many times longer forget representations are in RMU's last step than in its first, by layer."""
     of_one = {row.config.layer: row for row in _of(rows, method="rmu")}
 
     def over(layers: Iterable[int]) -> Number:
@@ -101,8 +102,8 @@ def growth(rows: Rows) -> Numbers:
     }
 
 
-def training_time(rows: Rows) -> Numbers:
-    """Seconds of a training of Adaptive RMU over RMU's with the same layer, alpha and seed, and the like strength."""
+def read_training_time(rows: Rows) -> Numbers:
+    """Read the seconds of a training of Adaptive RMU over RMU's with the same layer, alpha, seed and like strength."""
     seconds: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
         if row.config and not row.error:
@@ -119,8 +120,8 @@ def training_time(rows: Rows) -> Numbers:
     return {"training time, Adaptive RMU / RMU": median_of(ratios, "pairs of trainings")}
 
 
-def one_for_all(rows: Rows) -> Numbers:
-    """Both methods with their best single setting and their best for each layer, as chosen on dev, on test questions."""
+def read_one_for_all(rows: Rows) -> Numbers:
+    """Read what both methods lose with their best single setting and their best for each layer, as chosen on dev."""
     base = rows[0]
     lost: dict[tuple[str, str], dict[int, list[float]]] = {}
     for method, key in (("rmu", "coefficient"), ("adaptive_rmu", "beta")):
@@ -161,12 +162,15 @@ def one_for_all(rows: Rows) -> Numbers:
 
 
 def below_the_norm_settings(config: UnlearnConfig) -> bool:
-    """Of layers/factors.jsonl: block 27, c = 570 (0.9 times the norm there), the usual matrices, long and loose."""
+    """Tell whether `read_below_the_norm` takes this setting of layers/factors.jsonl.
+
+    It is of block 27, with c = 570 (0.9 times the norm there), the usual matrices, long and loose.
+    """
     return config.coefficient == 570 and config.alpha == 30 and config.parameters is None
 
 
-def below_the_norm(rows: Rows) -> Numbers:
-    """Does RMU forget with c below ||h||?"""
+def read_below_the_norm(rows: Rows) -> Numbers:
+    """Read whether RMU forgets with c below ||h||."""
     found = _of(rows, coefficient=570.0, alpha=30.0, parameters=None)
     lost = _lost(found, rows[0], "bio")
     return {
@@ -185,8 +189,8 @@ def _at(stored: dict[str, Any], c: float) -> list[dict[str, Any]]:
     return [row for row in stored["rows"] if row["steps"] == 40 and row["coefficient"] == c]
 
 
-def alignment(records: list[dict[str, Any]]) -> Numbers:
-    """Median cos(u, h) on forget texts by c, from coefficient.json."""
+def read_alignment(records: list[dict[str, Any]]) -> Numbers:
+    """Read median cos(u, h) on forget texts by c, from coefficient.json."""
     (stored,) = records
     middle = stored["quantiles"].index(0.5)
     return {
@@ -195,8 +199,8 @@ def alignment(records: list[dict[str, Any]]) -> Numbers:
     }
 
 
-def shortest(records: list[dict[str, Any]]) -> Numbers:
-    """What the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
+def read_shortest(records: list[dict[str, Any]]) -> Numbers:
+    """Read what the shortest c of coefficient.json, a quarter of ||h||, does to forget accuracy."""
     (stored,) = records
     base = stored["base"]["bio"]["accuracy"]
     lost = (100 * (base - row["bio"]["accuracy"]) for row in _at(stored, 28.5))
@@ -208,8 +212,8 @@ def shortest(records: list[dict[str, Any]]) -> Numbers:
 RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
 
 
-def methods(rows: Rows) -> Numbers:
-    """RMU and Adaptive RMU against the method of Table 1 that forgets most, each at the setting chosen for it on dev."""
+def read_methods(rows: Rows) -> Numbers:
+    """Hold RMU and Adaptive RMU against the method of Table 1 that forgets most, each as chosen for it on dev."""
     by_method = {name: _of(rows, method=name) for name in ("rmu", "adaptive_rmu", *RIVALS)}
     best = min(RIVALS, key=lambda name: fmean(row.scores["bio"].accuracy for row in by_method[name]))
     pairs = {
@@ -227,8 +231,8 @@ def methods(rows: Rows) -> Numbers:
 # -- Eq 20-22 ---------------------------------------------------------------------------------------------------------
 
 
-def gains(rows: list[dict[str, Any]]) -> Numbers:
-    """What GCG's gradient says at the suffix that searches begin with, on base and RMU: questions on the forgotten topic."""
+def read_gains(rows: list[dict[str, Any]]) -> Numbers:
+    """Read what GCG's gradient says where searches begin, on base and RMU: questions on the forgotten topic."""
     found: dict[str, dict[str, dict[str, Any]]] = {"base": {}, "RMU": {}}
     for row in rows:
         at_end = "{suffix}" not in row["prompt"]
@@ -244,8 +248,8 @@ def gains(rows: list[dict[str, Any]]) -> Numbers:
     }
 
 
-def suffixes(rows: list[dict[str, Any]]) -> Numbers:
-    """After how many of GCG's searches on unlearned models the fact is said: suffixes behind and in front of questions."""
+def read_suffixes(rows: list[dict[str, Any]]) -> Numbers:
+    """Count after how many of GCG's searches on unlearned models the fact is said: suffixes behind and in front."""
     said = [
         row["said"]
         for row in rows

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RmuLabError
+from ..estimates import Number
 from .claims import CLAIMS, Claim
-from .rules import Number
 from .sources import NotMeasuredError
 
 HEAD = (
@@ -26,7 +26,7 @@ START, END = "<!-- claims -->", "<!-- /claims -->"
 
 
 def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
-    """Each deciding number with its interval and what was asked of it."""
+    """Write each deciding number with its interval and what was asked of it."""
     rule, lines = claim.rule, []
     for name, number in numbers.items():
         asked = [f"{c.relation} {c.threshold:g}" for c in (*rule.conclusion, *rule.partly) if c.number == name]
@@ -35,8 +35,8 @@ def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
     return lines
 
 
-def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
-    """Every claim's cells in the order of `HEAD`, from the stored results.
+def table_rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
+    """Fill every claim's cells in the order of `HEAD`, from the stored results.
 
     Where nothing is measured yet, the cell says what would measure it.
     """
@@ -51,9 +51,15 @@ def rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
 
 
 def markdown(notebooks: str = "") -> str:
-    """The table in Markdown; `notebooks` is the way from where it will stand to the notebooks, such as ``"notebooks/"``."""
+    """Write the table in Markdown. Taught in notebook 10.
+
+    Parameters
+    ----------
+    notebooks
+        the way from where it will stand to the notebooks, such as ``"notebooks/"``.
+    """
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for name, part, statement, reported, numbers, verdict, claim in rows():
+    for name, part, statement, reported, numbers, verdict, claim in table_rows():
         link = f"[{place(claim)}]({notebooks}{claim.shown})" if claim.shown else place(claim)
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
@@ -62,7 +68,7 @@ def markdown(notebooks: str = "") -> str:
 
 
 def place(claim: Claim) -> str:
-    """Notebook and section in words."""
+    """Name the notebook and the section that show a claim."""
     return f"{claim.shown[:2]}: {claim.shows}" if claim.shown else claim.shows
 
 
@@ -74,7 +80,7 @@ def _escaped(text: str) -> str:
 
 
 def as_json() -> list[dict[str, Any]]:
-    """Every claim with its rule, its numbers and their margins, as plain values; numbers are empty if not measured yet."""
+    """Give every claim with its rule, numbers and their margins as plain values; numbers are empty if not measured yet."""
     plain = []
     for claim in CLAIMS.values():
         try:

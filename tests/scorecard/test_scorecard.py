@@ -1,10 +1,9 @@
-"""The scorecard: rules and intervals as laws, stored numbers against verdicts, code and data, one table everywhere."""
+"""The scorecard: rules as laws, stored numbers against verdicts, code and data, one table everywhere."""
 
 import argparse
 import dataclasses
 import importlib
 import json
-import math
 import re
 import shlex
 import sys
@@ -17,6 +16,7 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, cli, grid, load_corpus, load_questions, sweep
@@ -39,7 +39,6 @@ from rmu_lab.scorecard import (
     sources,
     stored_results,
 )
-from rmu_lab.scorecard.rules import correlation_of, median_of
 from tests.conftest import tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,7 +65,7 @@ DISPUTED = {  # where the paper's mathematics or its reading of a figure is in d
 }
 
 
-# -- intervals and rules ----------------------------------------------------------------------------------------------
+# -- conditions and rules ----------------------------------------------------------------------------------------------
 
 
 def number(low: float, high: float) -> Number:
@@ -74,30 +73,6 @@ def number(low: float, high: float) -> Number:
 
 
 finite = st.floats(-1e6, 1e6)
-
-
-def test_mean_of_known_values():
-    found = mean_of([1, 2, 3, 4], "texts")  # s.d. 1.29099, t(0.975, 3) = 3.18245
-    assert (found.value, found.n) == (2.5, 4)
-    assert found.high - 2.5 == pytest.approx(3.18245 * 1.29099 / 2, rel=1e-4)
-
-
-def test_mean_of_one_value_is_refused():
-    with pytest.raises(RmuLabError, match="at least two"):
-        mean_of([1.0], "texts")
-
-
-def test_interval_of_a_median_leaves_out_what_the_binomial_allows():
-    found = median_of(range(1, 11), "pairs")  # P(at most 1 of 10 below the median) = 0.011, at most 2: 0.055
-    assert (found.value, found.low, found.high) == (5.5, 2, 9)
-    with pytest.raises(RmuLabError, match="at least six"):
-        median_of(range(5), "pairs")
-
-
-def test_interval_of_a_correlation():
-    found = correlation_of([(1, 1), (2, 3), (3, 2), (4, 4)], "directions")
-    assert found.value == pytest.approx(0.8)
-    assert math.atanh(found.high) - math.atanh(0.8) == pytest.approx(1.96, abs=0.01)  # 1 / sqrt(4 - 3) standard errors
 
 
 @given(st.lists(finite, min_size=2, max_size=2), finite, st.sampled_from("<>"))
@@ -308,7 +283,9 @@ def test_a_sweep_claim_trains_only_what_it_needs_and_goes_on_after_a_stop(tmp_pa
 def test_a_measurement_is_stored_with_what_decides_it(tmp_path, tokenizer, monkeypatch):
     model = tiny_model("llama")
     source = sources.Measurement(
-        "optimum", measurements.optimum, {"layer": 2, "to_layers": [3], "directions": 5, "text": "sea fish", "step": 0.01}
+        "optimum",
+        measurements.measure_optimum,
+        {"layer": 2, "to_layers": [3], "directions": 5, "text": "sea fish", "step": 0.01},
     )
     fresh = source.on(model, tokenizer, out=tmp_path / "claims")
     monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
@@ -319,7 +296,7 @@ def test_a_measurement_is_stored_with_what_decides_it(tmp_path, tokenizer, monke
 
 
 def test_with_a_pre_norm_model_the_logits_spread_falls_like_one_over_c(tokenizer):
-    found = measurements.spread(
+    found = measurements.measure_spread(
         tiny_model("llama"), tokenizer, layer=3, coefficients=[1e3, 1e4, 1e5], directions=2, draws=4,
         texts=["the sea a fish", "cold water river stone", "old house green tree"],
     )  # fmt: skip
@@ -352,7 +329,7 @@ def table_of_methods(seeds: int, **right: str) -> list[SweepRow]:
 
 
 def test_methods_are_held_against_the_one_that_forgets_most():
-    found = stored_results.methods(
+    found = stored_results.read_methods(
         table_of_methods(3, rmu="11000000", adaptive_rmu="10000000", llmu="11111111", scrub="11110000", ssd="11111100")
     )
     assert (
@@ -368,7 +345,7 @@ def test_gradients_are_compared_on_the_same_questions():
 
     rows = [row("base", prompt, 2, 0.4) for prompt in "abc"] + [row("RMU", prompt, 1, -0.2) for prompt in "abcd"]
     rows += [row("RMU", "a", 9, 9, among="top"), row("RMU", "b", 9, 9, topic="general"), row("RMU", "{suffix} a", 9, 9)]
-    found = stored_results.gains(rows)
+    found = stored_results.read_gains(rows)
     assert [(number.value, number.n) for number in found.values()] == [
         (0.5, 3),
         (pytest.approx(0.4), 3),
@@ -383,7 +360,7 @@ def test_suffixes_are_counted_on_unlearned_models():
 
     rows = [row("RMU", False), row("Adaptive RMU", True), row("RMU", False, "before")]
     rows += [row("base", True), row("RMU", True, "nonsense"), row("RMU", True, search="random")]
-    (share,) = stored_results.suffixes(rows).values()
+    (share,) = stored_results.read_suffixes(rows).values()
     assert (share.value, share.n) == (pytest.approx(1 / 3), 3)
 
 
@@ -416,8 +393,11 @@ def test_the_table_escapes_what_markdown_would_take():
         assert len(re.findall(r"(?<!\\)\|", line)) == 8
 
 
-def test_command_prints_the_table_and_writes_it_as_json(tmp_path):
-    outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")], env={"COLUMNS": "3000"})
+def test_command_prints_the_table_and_writes_it_as_json(tmp_path, monkeypatch):
+    # Not by COLUMNS: the console has fixed its width on import where that is set, as it is in the processes of pytest -n
+    # (pytest loads GNU readline, which puts COLUMNS into the environment that they inherit).
+    monkeypatch.setattr(cli, "console", Console(width=3000))
+    outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")])
     assert outcome.exit_code == 0, outcome.output
     plain = json.loads((tmp_path / "claims.json").read_text())
     assert [row["id"] for row in plain] == list(CLAIMS)

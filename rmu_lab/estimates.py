@@ -1,0 +1,180 @@
+"""A number with its 95% interval, and every way in which this package gets one; what it means is decided elsewhere.
+
+Shares get Wilson's interval, changes of a share on the same questions Agresti and Min's, repeated measurements a
+t interval of their mean or the order statistics around their median, pairs a correlation with Fisher's interval.
+Taught in notebook 10.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean, median
+from typing import Any
+
+from scipy.stats import binomtest, norm, pearsonr, quantile_test, sem
+from scipy.stats import t as student
+
+from .errors import RmuLabError
+
+Z95 = float(norm.ppf(0.975))
+"""How many standard errors a 95% interval of a normal distribution reaches to either side."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Intervals of shares
+
+
+@cache  # a stored sweep asks for the same few shares row after row
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Compute the 95% Wilson score interval of a share; unlike the textbook one it is never empty at 0 or 1.
+
+    Raises
+    ------
+    ValueError
+        if `n` is 0 or `successes` is not from 0 to `n`.
+    """
+    low, high = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """Compute the 95% interval of a change of a share, where `n` things were each seen before and after.
+
+    It is Agresti and Min's (Statistics in Medicine 24, 2005): half a thing is added to each cell of the two-by-two
+    table of yes and no before and after. scipy has none for paired shares.
+
+    Parameters
+    ----------
+    gained, lost
+        how many went from no to yes, and from yes to no.
+    """
+    g, b, m = gained + 0.5, lost + 0.5, n + 2
+    half = Z95 * ((g + b) - (g - b) ** 2 / m) ** 0.5 / m
+    centre = (g - b) / m
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured value with its 95% interval, and what that interval is over."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    over: str
+    """What was repeated `n` times: directions, texts, layers, questions ..."""
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.value:.4g} each time"
+        digits = _decimals(self.high - self.low)
+        value, low, high = (f"{part:.{digits}f}" for part in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Number:
+        """Make a number of what `dataclasses.asdict` gave for it."""
+        return cls(**plain)
+
+
+Numbers = dict[str, Number]
+"""By what they are numbers of."""
+
+
+def _decimals(width: float) -> int:
+    """As many decimals as show two digits of an interval's width, one to four of them."""
+    return min(4, max(1, 1 - math.floor(math.log10(width))))
+
+
+def mean_of(values: Iterable[float], over: str) -> Number:
+    """Average repeated measurements, with Student's t interval of the mean.
+
+    Parameters
+    ----------
+    over
+        what was repeated, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer than two.
+    """
+    values = [float(value) for value in values]
+    if len(values) < 2:
+        raise RmuLabError(f"There is {len(values)} value over {over}; an interval takes at least two.")
+    if min(values) == max(values):  # rounding would give it an interval some 1e-17 wide
+        return Number(values[0], values[0], values[0], len(values), over)
+    mean = fmean(values)
+    low, high = student.interval(0.95, len(values) - 1, loc=mean, scale=sem(values))
+    return Number(mean, float(low), float(high), len(values), over)
+
+
+def median_of(values: Iterable[float], over: str) -> Number:
+    """Take the median of repeated measurements, with the interval of its order statistics.
+
+    For what has outliers, such as times on a busy machine: nothing is assumed of the distribution.
+
+    Parameters
+    ----------
+    over
+        what was repeated, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer than six.
+    """
+    values = [float(value) for value in values]
+    if len(values) < 6:  # with five, even all of them cover the median in 94% of cases only
+        raise RmuLabError(f"There are {len(values)} values over {over}; the interval of a median takes at least six.")
+    interval = quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
+    return Number(median(values), float(interval.low), float(interval.high), len(values), over)
+
+
+def share_of(hits: Sequence[bool], over: str) -> Number:
+    """Count the share of hits, with Wilson's interval.
+
+    Parameters
+    ----------
+    over
+        what hit or missed, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are none to count.
+    """
+    if not hits:
+        raise RmuLabError(f"There are no {over} to count; a share takes at least one.")
+    return Number(fmean(hits), *wilson_interval(sum(hits), len(hits)), len(hits), over)
+
+
+def correlation_of(pairs: Sequence[tuple[float, float]], over: str) -> Number:
+    """Compute Pearson's correlation, with Fisher's interval.
+
+    Parameters
+    ----------
+    over
+        what each pair is of, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer than four pairs, or one of the two has the same value in all of them.
+    """
+    if len(pairs) < 4:
+        raise RmuLabError(f"There are {len(pairs)} pairs over {over}; the interval of a correlation takes at least four.")
+    x, y = zip(*pairs, strict=True)
+    if min(x) == max(x) or min(y) == max(y):
+        raise RmuLabError(f"One of two values is the same for all {over}; a correlation takes values that vary.")
+    found = pearsonr(x, y)
+    interval = found.confidence_interval(0.95)
+    return Number(float(found.statistic), float(interval.low), float(interval.high), len(pairs), over)

@@ -1,0 +1,167 @@
+"""Every interval against its formula, written out by hand, and at the edges where a formula has no answer."""
+
+import dataclasses
+import math
+import statistics
+import warnings
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.special import comb, stdtrit
+
+from rmu_lab import RmuLabError
+from rmu_lab.estimates import Number, correlation_of, mean_of, median_of, paired_interval, share_of, wilson_interval
+
+Z = 1.959963984540054  # 97.5% of a normal distribution lie below
+values = st.integers(-1000, 1000).map(lambda n: n / 8)  # apart by much more than rounding errors
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+# -- shares -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_has_its_closed_form_and_solves_its_equation(share):
+    """Both ends p satisfy |p_hat - p| = z sqrt(p (1 - p) / n), the definition of the score interval."""
+    k, n = share
+    low, high = wilson_interval(k, n)
+    centre, half = (k + Z**2 / 2) / (n + Z**2), Z / (n + Z**2) * math.sqrt(k * (n - k) / n + Z**2 / 4)
+    assert (low, high) == pytest.approx((max(0, centre - half), min(1, centre + half)), abs=1e-12)
+    assert 0 <= low <= k / n <= high <= 1
+    for p in (low, high):
+        assert math.isclose(abs(k / n - p), Z * math.sqrt(p * (1 - p) / n), abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 100, 14_042])
+def test_wilson_interval_of_none_and_of_all(n):
+    assert wilson_interval(0, n) == (0, pytest.approx(Z**2 / (n + Z**2)))
+    assert wilson_interval(n, n) == (pytest.approx(n / (n + Z**2)), 1)
+    assert all(type(end) is float for end in (*wilson_interval(0, n), *wilson_interval(n, n)))  # JSON knows no others
+
+
+def test_there_is_no_share_of_nothing():
+    with pytest.raises(ValueError, match="n must be"):
+        wilson_interval(0, 0)
+    with pytest.raises(ValueError, match=r"k .* must not be greater than n"):
+        wilson_interval(3, 2)
+    with pytest.raises(RmuLabError, match="no attacks to count"):
+        share_of([], "attacks")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=50))
+def test_share_of_counts(hits):
+    found = share_of(hits, "attacks")
+    assert (found.value, found.n, found.over) == (hits.count(True) / len(hits), len(hits), "attacks")
+    assert (found.low, found.high) == wilson_interval(hits.count(True), len(hits))
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300))
+def test_paired_interval_is_walds_with_half_a_thing_added_to_each_cell(gained, lost, same):
+    n = gained + lost + same
+    low, high = paired_interval(gained, lost, n)
+    more, less = (gained + 0.5) / (n + 2), (lost + 0.5) / (n + 2)
+    error = math.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    assert low == pytest.approx(max(-1, more - less - Z * error))
+    assert high == pytest.approx(min(1, more - less + Z * error))
+    assert paired_interval(lost, gained, n) == pytest.approx((-high, -low))
+    assert n == 0 or low <= (gained - lost) / n <= high
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(values, min_size=2, max_size=60))
+def test_mean_has_students_interval(data):
+    found = mean_of(data, "texts")
+    half = stdtrit(len(data) - 1, 0.975) * statistics.stdev(data) / math.sqrt(len(data))
+    assert (found.value, found.n, found.over) == (pytest.approx(sum(data) / len(data)), len(data), "texts")
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=1e-9)
+    assert found.low <= found.value <= found.high
+
+
+def test_mean_of_known_values():
+    found = mean_of((n for n in range(1, 5)), "texts")  # s.d. 1.29099, t(0.975, 3) = 3.18245
+    assert (found.value, found.n) == (2.5, 4)
+    assert found.high - 2.5 == pytest.approx(3.18245 * 1.29099 / 2, rel=1e-4)
+    assert str(found) == "2.5 [0.4, 4.6]"
+
+
+@given(st.floats(-1e6, 1e6), st.integers(2, 20))
+def test_mean_of_the_same_value_each_time_has_no_width(value, n):
+    found = mean_of([value] * n, "texts")
+    assert (found.value, found.low, found.high) == (value, value, value)
+    assert str(found) == f"{value:.4g} each time"
+
+
+def test_mean_of_values_that_only_rounding_tells_apart():
+    found = mean_of([0.1 + 0.2, 0.3, 0.3], "texts")
+    assert found.low < 0.3 < found.high < 0.3 + 1e-15
+
+
+@pytest.mark.parametrize("data", [[], [1.0]])
+def test_mean_of_fewer_than_two_is_refused(data):
+    with pytest.raises(RmuLabError, match="at least two"):
+        mean_of(data, "texts")
+
+
+@given(st.lists(values, min_size=6, max_size=60))
+def test_median_has_the_interval_of_its_order_statistics(data):
+    """As many values are left out at either end as a fair coin shows heads no more often than in 2.5% of cases."""
+    found, n = median_of(data, "pairs"), len(data)
+    shares = [sum(comb(n, k, exact=True) for k in range(most + 1)) / 2**n for most in range(n)]
+    left_out = sum(share < 0.025 for share in shares)
+    assert (found.value, found.n) == (statistics.median(data), n)
+    assert (found.low, found.high) == (sorted(data)[left_out - 1], sorted(data)[-left_out])
+
+
+def test_median_of_known_values():
+    found = median_of(range(1, 11), "pairs")  # P(at most 1 of 10 below the median) = 0.011, at most 2: 0.055
+    assert (found.value, found.low, found.high) == (5.5, 2, 9)
+    with pytest.raises(RmuLabError, match="at least six"):
+        median_of(range(5), "pairs")
+
+
+@given(st.lists(st.tuples(values, values), min_size=4, max_size=30))
+def test_correlation_has_fishers_interval(pairs):
+    x, y = zip(*pairs, strict=True)
+    assume(len(set(x)) > 1 and len(set(y)) > 1)
+    found, r = correlation_of(pairs, "directions"), statistics.correlation(x, y)
+    assert (found.value, found.n) == (pytest.approx(r, abs=1e-9), len(pairs))
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    if abs(r) < 1 - 1e-6:
+        ends = (math.tanh(math.atanh(r) + sign * Z / math.sqrt(len(pairs) - 3)) for sign in (-1, 1))
+        assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-6)
+
+
+@given(st.lists(values, min_size=4, max_size=30, unique=True), values.filter(bool), values)
+def test_correlation_on_a_line_is_perfect(x, slope, start):
+    found = correlation_of([(value, slope * value + start) for value in x], "directions")
+    sign = math.copysign(1, slope)
+    assert (found.value, found.low, found.high) == (pytest.approx(sign), pytest.approx(sign), pytest.approx(sign))
+
+
+def test_correlation_of_what_has_none_is_refused():
+    with pytest.raises(RmuLabError, match=r"3 pairs over directions; .* at least four"):
+        correlation_of([(1, 1), (2, 3), (3, 2)], "directions")
+    with pytest.raises(RmuLabError, match="the same for all directions"):
+        correlation_of([(1, 0.1), (2, 0.1), (3, 0.1), (4, 0.1)], "directions")
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.integers(2, 9))
+def test_a_number_survives_being_stored(value, half, n):
+    number = Number(value, value - half, value + half, n, "layers")
+    assert Number.from_dict(dataclasses.asdict(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("width", "text"), [(400, "12.3 [-187.7, 212.3]"), (4, "12.3 [10.3, 14.3]"), (0.04, "12.346 [12.326, 12.366]")]
+)
+def test_decimals_show_two_digits_of_the_width_and_one_place_at_least(width, text):
+    assert str(Number(12.3456, 12.3456 - width / 2, 12.3456 + width / 2, 5, "texts")) == text
