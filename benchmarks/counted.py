@@ -11,11 +11,9 @@ and waits for copies to it, of which the published loop makes four a step.
 
 import argparse
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -27,10 +25,22 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from benchmarks.gpu import PATTERNS, STEPS_OF_ONE_PASS, Shape, random_model, train_on_words
+from benchmarks.gpu import (
+    PATTERNS,
+    STEPS_OF_ONE_PASS,
+    BenchmarkModel,
+    random_model,
+    train_on_words,
+    training_of,
+    word_tokenizer,
+)
+from rmu_lab.activations import frozen
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning import unlearn as trainer
+from rmu_lab.unlearning.batches import topic_batches, topic_texts
+from rmu_lab.unlearning.distributed import SINGLE_PROCESS
+from rmu_lab.unlearning.trunks import StreamedPasses
+from rmu_lab.unlearning.window import WindowTraining
 
 
 class Counter(TorchDispatchMode):
@@ -77,17 +87,21 @@ class FlashAttention(TorchFunctionMode):
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, kwargs.get("is_causal", False))[0]
 
 
-@contextmanager
-def nothing_read() -> Iterator[None]:
-    """The trainer's one read of its metrics in each step gives a loss of 0; there are no values, and no edit to keep."""
-    with (
-        patch.object(trainer, "_read", lambda _parts, _team: {"loss": 0.0}),
-        patch.object(trainer, "full_names", lambda _model, _masters: {}),
-    ):
-        yield
+def train_without_values(pattern: str, model: PreTrainedModel, layer: int, steps: int, shape: BenchmarkModel) -> None:
+    """Train as `benchmarks/gpu.py` does, but never read the metrics, nor the edit at the end: there are no values."""
+    if pattern == "published":
+        train_on_words(pattern, model, layer, steps, shape)
+        return
+    texts, config = training_of(pattern, layer, steps, shape)
+    batches = topic_batches(word_tokenizer(shape.vocab_size), topic_texts(*texts, shape.batch), config)
+    with frozen(model):
+        training = WindowTraining(model, config, batches, StreamedPasses(model, config, batches, SINGLE_PROCESS))
+        for step in range(steps):
+            training.accumulate_gradients(step)
+            training.update()
 
 
-def count(pattern: str, layer: int, shape: Shape) -> dict:
+def count(pattern: str, layer: int, shape: BenchmarkModel) -> dict:
     """Peak memory in model copies; matrix work and waits of a step, the read of the metrics aside.
 
     Both are those of later steps: the first ones of "cached" still run the frozen blocks.
@@ -95,15 +109,15 @@ def count(pattern: str, layer: int, shape: Shape) -> dict:
     model = random_model(shape, "meta").to(torch.bfloat16)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
     flops, waits = [], []
-    with nothing_read(), FlashAttention():
+    with FlashAttention():
         for steps in (STEPS_OF_ONE_PASS, 2 * STEPS_OF_ONE_PASS):
             with Counter(model) as counter, FlopCounterMode(display=False) as work:
-                train_on_words(pattern, model, layer, steps, shape)
+                train_without_values(pattern, model, layer, steps, shape)
             flops.append(work.get_total_flops())
             waits.append(counter.waits)
         with Counter(model) as counter:  # anew, because what counts the work holds on to tensors
             # So many steps that a frozen pass comes when AdamW has its moments.
-            train_on_words(pattern, model, layer, 2 * STEPS_OF_ONE_PASS, shape)
+            train_without_values(pattern, model, layer, 2 * STEPS_OF_ONE_PASS, shape)
     return {
         "layer": layer,
         "pattern": pattern,
@@ -115,7 +129,7 @@ def count(pattern: str, layer: int, shape: Shape) -> dict:
     }
 
 
-def count_all(layers: Sequence[int], shape: Shape) -> list[dict]:
+def count_all(layers: Sequence[int], shape: BenchmarkModel) -> list[dict]:
     """A row for every layer and pattern, with how many times its work the published pattern does."""
     rows = []
     for layer in layers:
@@ -131,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 28])
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     given = parser.parse_args(arguments)
-    shape = Shape()
+    shape = BenchmarkModel()
     rows = count_all(given.layers, shape)
     table = Table("layer", "pattern", "peak GB", "model copies", "TFLOP / step", "less work", "waits / step")
     for row in rows:

@@ -30,9 +30,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from benchmarks.step import Memory, config_of, floor_flops, matmul_rate, run_alone, train
+from rmu_lab import UnlearnConfig
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning.unlearn import TOKENS_AT_ONCE
+from rmu_lab.unlearning.trunks import TOKENS_AT_ONCE
 
 PATTERNS = ("published", "cold", "cached")
 WARM_UP = 3
@@ -40,7 +41,7 @@ GOALS = {"speed-up": 4.0, "peak in model copies": 1.25, "utilisation": 0.5}  # t
 
 
 @dataclass(frozen=True)
-class Shape:
+class BenchmarkModel:
     """A model to measure, and the batches to measure it on."""
 
     hidden_size: int = 4096
@@ -53,12 +54,12 @@ class Shape:
     tokens: int = 512
 
 
-TINY = Shape(32, 64, 5, 4, 2, 300, batch=2, tokens=16)
-STEPS_OF_ONE_PASS = TOKENS_AT_ONCE // (2 * Shape.batch * Shape.tokens)
+TINY = BenchmarkModel(32, 64, 5, 4, 2, 300, batch=2, tokens=16)
+STEPS_OF_ONE_PASS = TOKENS_AT_ONCE // (2 * BenchmarkModel.batch * BenchmarkModel.tokens)
 """On a GPU the frozen blocks take the batches of so many steps of the 7B shape at once."""
 
 
-def random_model(shape: Shape, device: str) -> PreTrainedModel:
+def random_model(shape: BenchmarkModel, device: str) -> PreTrainedModel:
     """Random weights, made where they are to be: bfloat16 on a GPU, float32 on a CPU."""
     sizes = {name: size for name, size in vars(shape).items() if name not in ("batch", "tokens")}
     config = MistralConfig(**sizes, sliding_window=None, head_dim=None)
@@ -79,22 +80,28 @@ def word_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", unk_token="w0")  # noqa: S106
 
 
-def random_texts(shape: Shape, n: int, seed: int) -> list[str]:
+def random_texts(shape: BenchmarkModel, n: int, seed: int) -> list[str]:
     """Texts of exactly as many tokens as the shape says."""
     source = random.Random(seed)  # noqa: S311
     return [" ".join(f"w{source.randrange(1, shape.vocab_size)}" for _ in range(shape.tokens)) for _ in range(n)]
 
 
-def train_on_words(pattern: str, model: PreTrainedModel, layer: int, steps: int, shape: Shape) -> list[float]:
+def train_on_words(pattern: str, model: PreTrainedModel, layer: int, steps: int, shape: BenchmarkModel) -> list[float]:
     """Train on random texts, new ones in each step but for "cached"; seconds of each step but the first."""
+    texts, config = training_of(pattern, layer, steps, shape)
+    return train(pattern, model, word_tokenizer(shape.vocab_size), texts, config)
+
+
+def training_of(pattern: str, layer: int, steps: int, shape: BenchmarkModel) -> tuple[list[list[str]], UnlearnConfig]:
+    """Forget and retain texts of a training, and its settings."""
     n = shape.batch * (1 if pattern == "cached" else steps)
     texts = [random_texts(shape, n, seed) for seed in (0, 1)]
     # A learning rate so small that random weights stay finite; it does not enter the time.
     numbers = {"steps": steps, "batch_size": shape.batch, "max_length": shape.tokens, "lr": 1e-9}
-    return train(pattern, model, word_tokenizer(shape.vocab_size), texts, config_of(pattern, layer=layer, **numbers))
+    return texts, config_of(pattern, layer=layer, **numbers)
 
 
-def measure(pattern: str, layer: int, steps: int, shape: Shape, device: str) -> dict:
+def measure(pattern: str, layer: int, steps: int, shape: BenchmarkModel, device: str) -> dict:
     """Mean seconds of a step and peak memory in bytes, or why there are none.
 
     The mean, because on a GPU one step in every `STEPS_OF_ONE_PASS` runs the frozen blocks, for all of them.
@@ -112,14 +119,14 @@ def measure(pattern: str, layer: int, steps: int, shape: Shape, device: str) -> 
     return {"model_bytes": model_bytes, "seconds": fmean(each[WARM_UP - 1 :]), "peak": peak}
 
 
-def matmul_peak(shape: Shape, device: str) -> float:
+def matmul_peak(shape: BenchmarkModel, device: str) -> float:
     """FLOP/s of the fastest of two matrix products: the MLP's on one batch, and a large square one."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     sizes = [(shape.batch * shape.tokens, shape.hidden_size, shape.intermediate_size), (2 * shape.hidden_size,) * 3]
     return max(matmul_rate(*size, device=device, dtype=dtype) for size in sizes)
 
 
-def measure_all(layers: list[int], steps: int, shape: Shape, device: str, *, alone: bool = True) -> list[dict]:
+def measure_all(layers: list[int], steps: int, shape: BenchmarkModel, device: str, *, alone: bool = True) -> list[dict]:
     """A row for every layer and pattern, with its ratios."""
     plan = random_model(shape, "meta")
     run = run_alone if alone else _here
@@ -198,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit("A model of 7 billion weights is not for a CPU; add --tiny to try the code.")
     if given.tiny and given.json:
         raise SystemExit("The numbers of a tiny model mean nothing and are not stored; leave out --json.")
-    shape = TINY if given.tiny else Shape()
+    shape = TINY if given.tiny else BenchmarkModel()
     layers = [layer for layer in given.layers if layer < shape.num_hidden_layers] or [shape.num_hidden_layers - 1]
     rows = measure_all(layers, given.steps, shape, given.device, alone=not given.tiny)
     Console(width=140).print(table_of(rows))

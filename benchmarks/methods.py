@@ -15,21 +15,14 @@ then left for a larger one.
 """
 
 import argparse
-import copy
 import dataclasses
-import hashlib
-import json
 import multiprocessing
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -38,36 +31,33 @@ from benchmarks.step import Memory
 from rmu_lab import (
     SweepRow,
     UnlearnConfig,
-    UnlearnResult,
     accuracy,
     gauntlet,
     grid,
     load_corpus,
     load_model,
     load_questions,
+    sweep,
     unlearn,
 )
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
-from rmu_lab.sweeps.rows import RowFile
-from rmu_lab.sweeps.worker import job_digests
-from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, Baseline, GradDiff, GradientAscent, SimNPO
-from rmu_lab.unlearning.baselines.config import TrainedBaseline
-from rmu_lab.unlearning.baselines.train import checkpoints, dampenings
-from rmu_lab.unlearning.unlearn import DivergedError, topic_texts
+from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
+from rmu_lab.unlearning.config import MethodConfig
+from rmu_lab.unlearning.loss_method import LossMethod
 
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}
 DEV_SEEDS = (100, 101)
 # What recovered most in notebook 07, and rounding, which may undo small edits of all matrices.
 ATTACKS = ("quantise to 4 bits", "ablate a direction", "relearn unrelated text", "relearn text of the topic")
-LEARNING_RATES: dict[type[TrainedBaseline], tuple[float, float]] = {
+LEARNING_RATES: dict[type[LossMethod], tuple[float, float]] = {
     GradientAscent: (3e-5, 1e-4),
     **dict.fromkeys((GradDiff, NPO, LLMU), (6e-5, 2e-4)),
     **dict.fromkeys((SimNPO, SCRUB), (2e-4, 6e-4)),
 }
 LAYER = 7  # RMU's and Adaptive RMU's; edits that steer none are ablated after this block
-SETTINGS: list[UnlearnConfig | Baseline] = [
+SETTINGS: list[MethodConfig] = [
     *grid(method=["rmu"], layer=[LAYER], coefficient=[beta * NORM for beta in BETAS], alpha=ALPHAS),
     *grid(method=["adaptive_rmu"], layer=[LAYER], beta=BETAS, alpha=ALPHAS),
     # At most twelve steps on all matrices, which take longer than RMU's forty on its window. Where each method's learning
@@ -78,127 +68,41 @@ SETTINGS: list[UnlearnConfig | Baseline] = [
     *(SSD(threshold=threshold, dampening=dampening) for threshold in (5, 20, 100) for dampening in (0.1, 1)),
 ]
 
-Config = UnlearnConfig | Baseline
 
+@dataclass(frozen=True)
+class Trial:
+    """A model, texts to train on and question sets to ask: what `sweep` needs besides settings."""
 
-class Scorer:
-    """Trains settings and scores them on question sets, row by row into a file that survives a kill."""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    forget: Sequence[str]
+    retain: Sequence[str]
+    questions: Mapping[str, Sequence[Mapping]]
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        texts: tuple,
-        questions: Mapping[str, Sequence[Mapping]],
-    ) -> None:
-        self.work = model, tokenizer, *texts
-        self.questions = {name: [dict(row) for row in rows] for name, rows in questions.items()}
-        self.digests = job_digests(model, topic_texts(*texts, 1), self.questions)
-
-    def rows(self, configs: Sequence[Config], out: Path, workers: int = 1) -> list[SweepRow]:
+    def rows(self, configs: Sequence[MethodConfig], out: Path, workers: int = 1) -> list[SweepRow]:
         """The base model's row and one for every setting; what the file holds already is not run again."""
-        with RowFile(out) as file:
-            done = {row["key"] for row in file.rows}
-            todo = _same_work([config for config in (None, *configs) if self._key(config) not in done])
-            for row in chain.from_iterable(map(self.group, todo)) if workers == 1 else _side_by_side(self, todo, workers):
-                file.append(row)
-            by_key = {row["key"]: row for row in file.rows}
-        return [SweepRow.from_dict(by_key[self._key(config)]) for config in (None, *configs)]
-
-    def group(self, group: Sequence[Config | None]) -> Iterator[SweepRow]:
-        """Rows of settings that share their work."""
-        if None in group:
-            yield self._row(None, None)
-            return
-        left = list(group)
-        try:
-            for result in self._results(group):
-                yield self._row(left.pop(0), result)
-        except DivergedError as error:
-            for config in left:
-                yield self._row(config, None, str(error))
-
-    def _key(self, config: Config | None) -> str:
-        facts = [config and config.to_dict(), self.work[0].name_or_path, self.digests]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-    def _results(self, group: Sequence[Config]) -> Iterator[UnlearnResult]:
-        first = group[0]
-        if isinstance(first, UnlearnConfig):
-            yield unlearn(*self.work, first, progress=False)
-        elif isinstance(first, SSD):
-            yield from dampenings(*self.work, group, progress=False)
-        else:
-            yield from checkpoints(*self.work, first, [config.steps for config in group], progress=False)
-
-    def _row(self, config: Config | None, result: UnlearnResult | None, error: str | None = None) -> SweepRow:
-        model, tokenizer, *_ = self.work
-        start = time.perf_counter()
-        scores = {}
-        if error is None:
-            with result.applied(model) if result else nullcontext():
-                scores = {name: accuracy(model, tokenizer, rows, progress=False) for name, rows in self.questions.items()}
-        return SweepRow(
-            key=self._key(config),
-            config=config,
-            scores=scores,
-            first=result.history[0] if result else {},
-            last=result.history[-1] if result else {},
-            seconds={"training": result.seconds if result else 0.0, "evaluation": time.perf_counter() - start},
-            error=error,
-            model_name=model.name_or_path,
-            digests=self.digests,
-            provenance=provenance(config.seed if config else None),
-        )
+        task = self.model, self.tokenizer, self.forget, self.retain
+        ray = None if workers == 1 else "local"
+        return sweep(*task, configs, self.questions, out=out, ray=ray, workers=workers, progress=False)
 
 
-def _side_by_side(scorer: Scorer, groups: Sequence[Sequence[Config | None]], workers: int) -> Iterator[SweepRow]:
-    threads = max(1, torch.get_num_threads() // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (scorer, threads, sys.orig_argv)) as pool:
-        for finished in as_completed([pool.submit(_work, group) for group in groups]):
-            yield from finished.result()
-
-
-def _start_worker(scorer: Scorer, threads: int, command: list[str]) -> None:
-    global _scorer
-    _scorer = scorer
-    _scorer.work = copy.deepcopy(scorer.work)  # torch sends tensors as shared memory, and an edit writes into the model
-    torch.set_num_threads(threads)
-    sys.orig_argv = command  # so that the rows name it, not how the worker was started
-
-
-def _work(group: Sequence[Config | None]) -> list[SweepRow]:
-    return list(_scorer.group(group))
-
-
-def _same_work(configs: Sequence[Config | None]) -> list[list[Config | None]]:
-    """Settings in groups, each made by one training (they differ in its length) or from one set of importances (SSD)."""
-    groups: dict[Config | None, list[Config | None]] = {}
-    for config in configs:
-        differ = ["steps", "threshold", "dampening"] if isinstance(config, Baseline) else []
-        alike = config and dataclasses.replace(config, **{name: 1 for name in differ if hasattr(config, name)})
-        groups.setdefault(alike, []).append(config)
-    return [sorted(group, key=lambda config: getattr(config, "steps", 0)) for group in groups.values()]
-
-
-def choices(rows: Sequence[SweepRow]) -> dict[str, Config]:
+def choices(rows: Sequence[SweepRow]) -> dict[str, MethodConfig]:
     """Each method's setting by the rule, with seed 0, from the tuning rows of all of them, the base model's first."""
     base, of_one = rows[0], by_setting(rows)
 
-    def rank(config: Config) -> tuple[bool, float]:
+    def rank(config: MethodConfig) -> tuple[bool, float]:
         lost = max(general_lost(row, base) for row in of_one[config])
         return (True, lost) if lost > LOST else (False, dev_bio(of_one[config]))
 
-    by_method: dict[str, list[Config]] = {}
+    by_method: dict[str, list[MethodConfig]] = {}
     for config in of_one:
         by_method.setdefault(config.method, []).append(config)
     return {method: min(configs, key=rank) for method, configs in by_method.items()}
 
 
-def by_setting(rows: Sequence[SweepRow]) -> dict[Config, list[SweepRow]]:
+def by_setting(rows: Sequence[SweepRow]) -> dict[MethodConfig, list[SweepRow]]:
     """The rows of each setting, one for each seed it was tried with; settings with seed 0."""
-    found: dict[Config, list[SweepRow]] = {}
+    found: dict[MethodConfig, list[SweepRow]] = {}
     for row in rows:
         if row.config:
             found.setdefault(dataclasses.replace(row.config, seed=0), []).append(row)
@@ -210,12 +114,12 @@ def general_lost(row: SweepRow, base: SweepRow) -> float:
     return 1.0 if row.error else round(base.scores["general"].accuracy - row.scores["general"].accuracy, 9)
 
 
-def tune(scorer: Scorer, out: Path, workers: int) -> list[SweepRow]:
+def tune(trial: Trial, out: Path, workers: int) -> list[SweepRow]:
     """The base model's row and those of every setting with the first dev seed, and of what is left with the second."""
     first, second = DEV_SEEDS
-    base, *rows = scorer.rows([dataclasses.replace(config, seed=first) for config in SETTINGS], out, workers)
+    base, *rows = trial.rows([dataclasses.replace(config, seed=first) for config in SETTINGS], out, workers)
     left = [dataclasses.replace(row.config, seed=second) for row in rows if general_lost(row, base) <= LOST]
-    return [base, *rows, *scorer.rows(left, out, workers)[1:]]
+    return [base, *rows, *trial.rows(left, out, workers)[1:]]
 
 
 def dev_bio(rows: Sequence[SweepRow]) -> float:
@@ -223,13 +127,13 @@ def dev_bio(rows: Sequence[SweepRow]) -> float:
     return fmean(row.scores["bio"].accuracy for row in rows)
 
 
-def strongest(rows: Sequence[SweepRow], chosen: Mapping[str, Config]) -> list[str]:
+def strongest(rows: Sequence[SweepRow], chosen: Mapping[str, MethodConfig]) -> list[str]:
     """Methods in the order of their choice's bio accuracy on dev, the least first."""
     of_one = by_setting(rows)
     return sorted(chosen, key=lambda method: dev_bio(of_one[chosen[method]]))
 
 
-def short_run(config: Config, model_name: str) -> dict[str, float]:
+def short_run(config: MethodConfig, model_name: str) -> dict[str, float]:
     """Seconds of one training, and the most memory it takes beyond the loaded model; for a fresh process."""
     model, tokenizer = load_model(model_name, device="cpu")
     accuracy(model, tokenizer, load_questions("bio").select(range(16)), progress=False)  # reads every page of the weights
@@ -239,7 +143,7 @@ def short_run(config: Config, model_name: str) -> dict[str, float]:
     return {"seconds": result.seconds, "memory": memory.peak(), "model_bytes": sum(p.nbytes for p in model.parameters())}
 
 
-def costs(chosen: Mapping[str, Config], out: Path, model_name: str = "smollm2-135m") -> None:
+def costs(chosen: Mapping[str, MethodConfig], out: Path, model_name: str = "smollm2-135m") -> None:
     """Three steps of every method, or three texts of each corpus."""
     rows = []
     for method, config in chosen.items():
@@ -249,10 +153,10 @@ def costs(chosen: Mapping[str, Config], out: Path, model_name: str = "smollm2-13
     write_json(out, {"benchmark": "methods, cost", "rows": rows, "provenance": provenance()})
 
 
-def card(work: tuple, config: Baseline, test: Sequence, dev: Sequence, path: Path) -> None:
+def card(trial: Trial, config: MethodConfig, test: Sequence, dev: Sequence, path: Path) -> None:
     """A robustness card of this method's edit, with the first of the test seeds."""
-    model, tokenizer, forget, retain = work
-    result = unlearn(*work, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
+    model, tokenizer, forget, retain = trial.model, trial.tokenizer, trial.forget, trial.retain
+    result = unlearn(model, tokenizer, forget, retain, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
     layer = min(LAYER, model.config.num_hidden_layers - 1)  # it steers no block; here RMU's would be ablated
     gauntlet(
         model, tokenizer, result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600, progress=False,
@@ -270,20 +174,20 @@ def main() -> None:
     model, tokenizer = load_model("smollm2-135m", device="cpu")
     texts = load_corpus("forget_bio"), load_corpus("retain_general")
 
-    def scorer(split: str, asked: Mapping[str, int]) -> Scorer:
+    def trial(split: str, asked: Mapping[str, int]) -> Trial:
         drawn = {name: load_questions(name, split=split).shuffle(seed=0).select(range(n)) for name, n in asked.items()}
-        return Scorer(model, tokenizer, texts, drawn)
+        return Trial(model, tokenizer, *texts, drawn)
 
-    on_dev, on_test = scorer("dev", DEV_QUESTIONS), scorer("test", TEST_QUESTIONS)
+    on_dev, on_test = trial("dev", DEV_QUESTIONS), trial("test", TEST_QUESTIONS)
     rows = tune(on_dev, out / "tuning.jsonl", arguments.workers)
     chosen = choices(rows)
     tested = [dataclasses.replace(config, seed=seed) for config in chosen.values() for seed in SEEDS]
     on_test.rows(tested, out / "chosen.jsonl", arguments.workers)
     if not (out / "cost.json").exists():
         costs(chosen, out / "cost.json")
-    rival = next(method for method in strongest(rows, chosen) if isinstance(chosen[method], Baseline))
+    rival = next(method for method in strongest(rows, chosen) if not isinstance(chosen[method], UnlearnConfig))
     if not (path := out / f"card_{rival}.json").exists():
-        card(on_dev.work, chosen[rival], on_test.questions["bio"], on_dev.questions["bio"], path)
+        card(on_dev, chosen[rival], on_test.questions["bio"], on_dev.questions["bio"], path)
     Console().print(f"{len(rows) - 1} trainings on dev; {rival} attacked")
 
 

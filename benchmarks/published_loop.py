@@ -20,11 +20,11 @@ def hooked_output(model, block, inputs):
     return kept[0][0] if isinstance(kept[0], tuple) else kept[0]
 
 
-def published_loop(model, tokenizer, blocks_of, forget, retain, directions, config, matrix):
+def published_loop(model, tokenizer, blocks_of, forget, retain, directions, config, matrix, on_step=lambda: None):
     """Train a copy of `model`; return the trained matrices in the order of the blocks.
 
     `forget` and `retain` map topics to texts, `blocks_of` gives a model's blocks, `matrix` names the
-    trained parameter inside a block.
+    trained parameter inside a block. `on_step` is called after every step.
     """
     frozen = model
     updated = copy.deepcopy(model).train()
@@ -58,4 +58,5 @@ def published_loop(model, tokenizer, blocks_of, forget, retain, directions, conf
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        on_step()
     return [matrix.detach() for matrix in matrices]

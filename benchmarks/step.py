@@ -12,9 +12,8 @@ in the same run; so ratios mean something on any machine, seconds only on one th
 import argparse
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -90,35 +89,22 @@ class Memory:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-@contextmanager
-def clocked(device: str) -> Iterator[list[float]]:
-    """Inside the ``with`` block, the times at which AdamW ends its steps."""
-    times: list[float] = []
-
-    class Clock(torch.optim.AdamW):
-        def step(self, *args, **kwargs):
-            super().step(*args, **kwargs)
-            synchronise(device)
-            times.append(time.perf_counter())
-
-    plain, torch.optim.AdamW = torch.optim.AdamW, Clock
-    try:
-        yield times
-    finally:
-        torch.optim.AdamW = plain
-
-
 def train(pattern: str, model: PreTrainedModel, tokenizer, texts: list[list[str]], config: UnlearnConfig) -> list[float]:
     """Train on forget and retain texts, by the published loop or `unlearn`; seconds of each step but the first (warm-up)."""
-    with clocked(model.device.type) as times:
-        if pattern == "published":
-            (name,) = block_parameters(model, config.window, None)[config.layer]
-            forget, retain = ({"forget": of_one} for of_one in texts)
-            directions = random_directions(["forget"], model.config.hidden_size, config.seed)
-            directions = {topic: u.to(model.device, model.dtype) for topic, u in directions.items()}
-            published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name)
-        else:
-            unlearn(model, tokenizer, *texts, config, progress=False)
+    times: list[float] = []
+
+    def tick(_record: dict | None = None) -> None:
+        synchronise(model.device.type)
+        times.append(time.perf_counter())
+
+    if pattern == "published":
+        (name,) = block_parameters(model, config.window, None)[config.layer]
+        forget, retain = ({"forget": corpus} for corpus in texts)
+        directions = random_directions(["forget"], model.config.hidden_size, config.seed)
+        directions = {topic: u.to(model.device, model.dtype) for topic, u in directions.items()}
+        published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name, on_step=tick)
+    else:
+        unlearn(model, tokenizer, *texts, config, on_step=tick, progress=False)
     return [later - earlier for earlier, later in pairwise(times)]
 
 

@@ -1,6 +1,10 @@
 """Tiny random models of every supported family, a tiny tokenizer, and the real SmolLM2 for the slow tests."""
 
 import random
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rmu_lab import load_model
+from rmu_lab.cli_settings import load_plugins
+from rmu_lab.unlearning.method import METHODS, config_class
 
 SMALL = {
     "vocab_size": 320,
@@ -84,3 +90,40 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def smollm2():
     """The real model; a test that changes it puts it back."""
     return load_model("smollm2-135m", device="cpu")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a user adds, as the README shows it
+
+
+def readme_file(name: str) -> str:
+    """The Python block of the README that begins with this file's name."""
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if block.startswith(f"# {name}\n"))
+    return code
+
+
+def plugin(name: str, folder: Path) -> Path:
+    (folder / name).write_text(readme_file(name), encoding="utf-8")
+    return folder / name
+
+
+@contextmanager
+def plugged_in(path: Path):
+    """Import a user's file, and take out again what it registered."""
+    before, paths = dict(METHODS), list(sys.path)
+    try:
+        load_plugins([str(path)])
+        yield
+    finally:
+        METHODS.clear()
+        METHODS.update(before)
+        sys.path[:] = paths
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def own_method(tmp_path):
+    """The settings of the README's method, which is in the table during the test."""
+    with plugged_in(plugin("bounded_ascent.py", tmp_path)):
+        yield config_class("bounded_ascent")

@@ -6,17 +6,15 @@ import sys
 from collections import Counter
 
 import pytest
-import torch
 
 from benchmarks import methods
-from benchmarks.methods import ATTACKS, DEV_SEEDS, SETTINGS, Scorer, card, choices, costs, strongest, tune
-from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, load_sweep, unlearn
+from benchmarks.methods import ATTACKS, DEV_SEEDS, SETTINGS, Trial, card, choices, costs, strongest, tune
+from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, unlearn
 from rmu_lab.unlearning.baselines import NPO, SSD, GradDiff
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
 from tests.conftest import same_weights, tiny_model, weights_of
 
 SHORT = {"max_length": 16, "batch_size": 2}
-TEXTS = FORGET, RETAIN
 SETS = {"bio": QUESTIONS, "general": DEV}
 CONFIGS = [
     UnlearnConfig(layer=3, steps=2, lr=2e-2, **SHORT),
@@ -37,58 +35,28 @@ def made_row(config, bio, general):
 
 
 @pytest.fixture
-def scorer(tokenizer):
-    return Scorer(tiny_model("llama"), tokenizer, TEXTS, SETS)
+def trial(tokenizer):
+    return Trial(tiny_model("llama"), tokenizer, FORGET, RETAIN, SETS)
 
 
-def test_rows_are_those_of_single_trainings(scorer, tokenizer, tmp_path):
-    model, before = scorer.work[0], weights_of(scorer.work[0])
-    base, *rows = scorer.rows(CONFIGS, tmp_path / "rows.jsonl")
+def test_rows_are_those_of_single_trainings(trial, tmp_path):
+    model, before = trial.model, weights_of(trial.model)
+    base, *rows = trial.rows(CONFIGS, tmp_path / "rows.jsonl")
     assert same_weights(model, before)
     assert [row.config for row in rows] == CONFIGS and base.config is None
-    assert base.scores["bio"] == accuracy(model, tokenizer, QUESTIONS, progress=False)
+    assert base.scores["bio"] == accuracy(model, trial.tokenizer, QUESTIONS, progress=False)
     for row in rows[:-1]:
-        result = unlearn(model, tokenizer, *TEXTS, row.config, progress=False)
-        assert row.error is None and row.last == result.history[-1]
+        result = unlearn(model, trial.tokenizer, FORGET, RETAIN, row.config, progress=False)
+        assert row.error is None and row.last == pytest.approx(result.history[-1])
         with result.applied(model):
-            assert {name: accuracy(model, tokenizer, asked, progress=False) for name, asked in SETS.items()} == row.scores
+            scores = {name: accuracy(model, trial.tokenizer, asked, progress=False) for name, asked in SETS.items()}
+        assert scores == row.scores
     assert rows[-1].scores == {} and "The model was not changed" in rows[-1].error
 
 
-def test_a_stopped_run_goes_on(scorer, tmp_path, monkeypatch):
-    out = tmp_path / "rows.jsonl"
-    whole = scorer.rows(CONFIGS, out)
-    lines = out.read_bytes().splitlines(keepends=True)
-    out.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # killed while it wrote the fourth
-    again = scorer.rows(CONFIGS, out)
-    assert [dataclasses.replace(row, seconds={}, provenance={}) for row in again] == [
-        dataclasses.replace(row, seconds={}, provenance={}) for row in whole
-    ]
-    assert len(load_sweep(out)) == len(CONFIGS) + 1
-    monkeypatch.setattr("benchmarks.methods.unlearn", None)
-    monkeypatch.setattr("benchmarks.methods.checkpoints", None)
-    assert scorer.rows(CONFIGS, out) == again  # nothing is trained
-
-
-def test_workers_find_the_same_rows_and_name_the_command(scorer, tmp_path):
-    alone, beside = (scorer.rows(CONFIGS, tmp_path / f"{workers}.jsonl", workers) for workers in (1, 2))
-    for row, other in zip(alone, beside, strict=True):
-        assert (row.key, row.config, row.scores, row.last, row.error) == (
-            other.key, other.config, other.scores, other.last, other.error
-        )  # fmt: skip
-        assert row.provenance["command"] == other.provenance["command"]
-
-
-def test_a_worker_has_a_model_of_its_own(scorer, monkeypatch):
-    """Tensors reach it as shared memory: without a copy, the edit of one would be in the other's model."""
-    model = scorer.work[0]
-    monkeypatch.setattr(methods, "_scorer", None, raising=False)
-    monkeypatch.setattr("sys.orig_argv", sys.orig_argv)
-    methods._start_worker(scorer, torch.get_num_threads(), sys.orig_argv)
-    theirs = methods._scorer.work[0]
-    assert same_weights(theirs, weights_of(model))
-    pointers = [{parameter.data_ptr() for parameter in of_one.parameters()} for of_one in (model, theirs)]
-    assert not pointers[0] & pointers[1]
+def test_a_method_of_ones_own_is_compared_like_the_others(trial, tmp_path, own_method):
+    _, row = trial.rows([own_method(lr=3e-3, steps=2, **SHORT)], tmp_path / "rows.jsonl")
+    assert row.config.method == own_method.method and row.scores.keys() == SETS.keys()
 
 
 def test_every_method_has_six_settings():
@@ -97,7 +65,7 @@ def test_every_method_has_six_settings():
     assert set(counts.values()) == {6} and len(counts) == 9
 
 
-def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(scorer, tmp_path, monkeypatch):
+def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(trial, tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "SETTINGS", CONFIGS)
     kept = {CONFIGS[0], CONFIGS[2]}
 
@@ -106,7 +74,7 @@ def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(
         return 0.05 if dataclasses.replace(row.config, seed=0) in kept else 0.051
 
     monkeypatch.setattr(methods, "general_lost", lost)
-    base, *rows = tune(scorer, tmp_path / "rows.jsonl", 1)
+    base, *rows = tune(trial, tmp_path / "rows.jsonl", 1)
     tried = {
         seed: {dataclasses.replace(row.config, seed=0) for row in rows if row.config.seed == seed} for seed in DEV_SEEDS
     }
@@ -133,9 +101,9 @@ def test_choices_follow_the_rule():
     assert strongest(rows, chosen) == ["npo", "grad_diff"]
 
 
-def test_a_card_of_a_method_that_steers_no_block(scorer, tmp_path):
+def test_a_card_of_a_method_that_steers_no_block(trial, tmp_path):
     path = tmp_path / "card_npo.json"
-    card(scorer.work, CONFIGS[1], QUESTIONS, DEV, path)
+    card(trial, CONFIGS[1], QUESTIONS, DEV, path)
     found = RobustnessCard.load(path)
     assert found.config == CONFIGS[1]  # the first test seed is the default
     assert set(found.recoveries) == set(ATTACKS)

@@ -49,7 +49,7 @@ def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]
     texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
     job = Job(
         model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
-        memory_bytes=2 * 1024**3, scratch=None, scratch_prefix="rmu-lab-claims-", digests={}, progress=False,
+        memory_bytes=2 * 1024**3, scratch=None, scratch_prefix="rmu-lab-claims-", digests={}, command="", progress=False,
     )  # fmt: skip
     with Worker(job) as worker:
         for config in configs:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..evaluate import Style
 from ..offload import is_offloaded
+from ..provenance import provenance
 from ..unlearning.batches import topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
 from ..unlearning.method import config_class, config_of, method_of
@@ -169,6 +170,7 @@ def sweep(
             scratch=str(scratch or file.path.parent),
             scratch_prefix=file.scratch_prefix,
             digests=job_digests(model, texts, asked),
+            command=provenance()["command"],
             progress=progress,
         )
         wanted = {job.key(config): config for config in (None, *configs)}

@@ -49,6 +49,8 @@ class Job:
     scratch: str | None
     scratch_prefix: str
     digests: dict[str, str]
+    command: str
+    """What started the sweep; a process on Ray was started by another."""
     progress: bool
 
     def key(self, config: MethodConfig | None) -> str:
@@ -185,7 +187,7 @@ class Worker:
             error=error,
             model_name=self.job.model.name_or_path,
             digests=self.job.digests,
-            provenance=provenance(config.seed if config else None),
+            provenance=provenance(config.seed if config else None) | {"command": self.job.command},
         )
 
     def _record(self, config: UnlearnConfig) -> None:

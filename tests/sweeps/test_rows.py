@@ -1,6 +1,4 @@
-import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -10,8 +8,7 @@ from hypothesis import strategies as st
 from rmu_lab import RmuLabError, SweepRow, UnlearnConfig, load_sweep
 from rmu_lab.evaluate import Accuracy, wilson_interval
 from rmu_lab.files import data_folder
-from rmu_lab.sweeps.rows import RowFile
-from rmu_lab.sweeps.worker import Job
+from rmu_lab.sweeps.rows import RowFile, row_key
 
 
 def row(number: int, predictions: list[int] = (0, 3)) -> SweepRow:
@@ -86,11 +83,14 @@ def test_unusable_files(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("name", ["sweep_layers", "training/front", "layers/tuning"])
-def test_stored_rows_have_todays_keys(name):
+RESULTS = data_folder() / "results"
+
+
+SWEEPS = sorted(file for file in RESULTS.rglob("*.jsonl") if file.read_bytes().startswith(b'{"key": '))
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: str(file.relative_to(RESULTS)))
+def test_stored_rows_have_todays_keys(file):
     """A new setting must not change them, or every stored sweep would be made again."""
-    rows = load_sweep(data_folder() / "results" / f"{name}.jsonl")
-    for row in rows:
-        nothing = dict.fromkeys(field.name for field in dataclasses.fields(Job)) | {"style": "cloze", "digests": row.digests}
-        job = Job(**nothing | {"model": SimpleNamespace(name_or_path=row.model_name)})
-        assert job.key(row.config) == row.key
+    for row in load_sweep(file):
+        assert row_key(row.config, "cloze", row.model_name, row.digests) == row.key

@@ -74,7 +74,9 @@ def test_published_settings_equal_the_published_loop(family, method, tokenizer, 
     expected = published_loop(model, tokenizer, decoder_blocks, forget, retain, directions, config, name)
 
     texts = topic_texts(forget, retain, 3)
-    with Worker(Job(model, tokenizer, texts, asked, (config,), "cloze", 16, 10_000, str(tmp_path), "a-", {}, False)) as one:
+    with Worker(
+        Job(model, tokenizer, texts, asked, (config,), "cloze", 16, 10_000, str(tmp_path), "a-", {}, "", False)
+    ) as one:
         (training,) = one.train([config])
     edit = training.edit
     for matrix, (full_name, ours) in zip(expected, edit.items(), strict=True):
@@ -317,6 +319,7 @@ def test_two_workers_on_ray_make_the_same_rows_even_if_one_is_killed(ray, tokeni
     assert len(killed) == 1
     for ours, theirs in zip(rows, expected, strict=True):
         close(ours, theirs)
+        assert ours.provenance["command"] == theirs.provenance["command"]  # not what started Ray's process
     assert len(load_sweep(out)) == len(expected)  # no row was made twice
     assert len(list((tmp_path / "scratch").iterdir())) <= 1  # that of the one that was killed
 
