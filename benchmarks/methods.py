@@ -40,13 +40,13 @@ from rmu_lab import (
     UnlearnConfig,
     UnlearnResult,
     accuracy,
-    gauntlet,
     grid,
     load_corpus,
     load_model,
     load_questions,
     unlearn,
 )
+from rmu_lab.attacks import Budget, Subject, gauntlet
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.sweeps.rows import RowFile
@@ -254,10 +254,8 @@ def card(work: tuple, config: Baseline, test: Sequence, dev: Sequence, path: Pat
     model, tokenizer, forget, retain = work
     result = unlearn(*work, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
     layer = min(LAYER, model.config.num_hidden_layers - 1)  # it steers no block; here RMU's would be ablated
-    gauntlet(
-        model, tokenizer, result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600, progress=False,
-        forget=forget, retain=retain,
-    ).save(path)  # fmt: skip
+    subject = Subject(model, tokenizer, result, test, dev_questions=dev, forget=forget, retain=retain, layer=layer)
+    gauntlet(subject, only=ATTACKS, budget=Budget(seconds=3600, progress=False)).save(path)
 
 
 def main() -> None:

@@ -174,7 +174,8 @@ def attack(
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
     with _clear_errors():
-        from . import UnlearnResult, gauntlet, load_corpus, load_model, load_questions
+        from . import UnlearnResult, load_corpus, load_model, load_questions
+        from .attacks import Budget, Subject, gauntlet
 
         result = UnlearnResult.load(edit / "unlearning" if (edit / "unlearning").is_dir() else edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
@@ -182,18 +183,8 @@ def attack(
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
         loaded, tokenizer = load_model(model or result.model_name, device=device)
         asked = test.select(range(min(limit, len(test))))
-        card = gauntlet(
-            loaded,
-            tokenizer,
-            result,
-            asked,
-            dev_questions=dev,
-            rephrased=pairs,
-            suffix=suffix,
-            seconds=60 * minutes,
-            seed=seed,
-            **texts,
-        )
+        subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
+        card = gauntlet(subject, budget=Budget(seed, 60 * minutes))
         if json_out is not None:
             card.save(json_out)
         table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)

@@ -69,6 +69,45 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, *,
     return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True), False
 
 
+def reply(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    suffix: str,
+    *,
+    chat_template: bool = True,
+    max_new_tokens: int = 32,
+) -> str:
+    """Generate the model's greedy answer to the prompt with this suffix, sent as text: an attack is judged by this.
+
+    Taught in notebook 06.
+
+    Parameters
+    ----------
+    prompt
+        with ``{suffix}`` where the suffix goes; without, it goes to the end.
+    chat_template
+        put the prompt through the tokenizer's chat template, where it has one.
+    max_new_tokens
+        tokens after which the answer is cut.
+
+    Returns
+    -------
+    str
+        the answer, without special tokens.
+    """
+    text, special = prompt_text(tokenizer, prompt, suffix, chat_template=chat_template)
+    encoded = tokenizer(text, add_special_tokens=special, return_tensors="pt").to(model.device)
+    output = model.generate(
+        input_ids=encoded["input_ids"],
+        attention_mask=encoded["attention_mask"],
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return tokenizer.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
 def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Tokens that a suffix may hold, in their order: printable ASCII, and no special ones."""
     size = min(len(tokenizer), model.get_input_embeddings().weight.shape[0])
