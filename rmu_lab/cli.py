@@ -169,6 +169,7 @@ def attack(
     limit: Annotated[int, typer.Option(help="Test questions asked, drawn with a fixed seed.")] = 100,
     minutes: Annotated[float, typer.Option(help="No attack begins after that time.")] = 15.0,
     seed: Annotated[int, typer.Option(help="Of all that is random in the attacks.")] = 0,
+    plugin: Annotated[Path | None, typer.Option(help="Python file that registers attacks of your own.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the card to this file.")] = None,
     device: Device = None,
 ) -> None:
@@ -176,7 +177,10 @@ def attack(
     with _clear_errors():
         from . import UnlearnResult, load_corpus, load_model, load_questions
         from .attacks import Budget, Subject, gauntlet
+        from .attacks.table import run_plugin
 
+        if plugin is not None:
+            run_plugin(plugin)
         result = UnlearnResult.load(edit / "unlearning" if (edit / "unlearning").is_dir() else edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None

@@ -118,7 +118,10 @@ class Subject:
 
     @cached_property
     def reference(self) -> ReferenceScores:
-        """Scores and answers of the base and the unlearned model, not attacked; computed when first used, and kept."""
+        """Scores and answers of the base and the unlearned model, not attacked.
+
+        Computed when first used, and kept: all attacks on a subject share it.
+        """
         base, base_answers = self.accuracy(), self.generate()
         with self.unlearned():
             unlearned, unlearned_answers = self.accuracy(), self.generate()
@@ -231,7 +234,7 @@ class Subject:
         return dataclasses.replace(self, questions=questions)
 
     def missing(self, needs: Sequence[str]) -> str | None:
-        """Say which of these materials (names in `MATERIALS`) was not given first; None if all were."""
+        """Return what is said of the first of these materials (names in `MATERIALS`) that was not given; None if all were."""
         given = {name: getattr(self, "target_layer" if name == "layer" else name) for name in needs}
         return next((MATERIALS[name] for name, value in given.items() if value is None or value == []), None)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import isfunction
+from pathlib import Path
 from typing import TypeVar
 
 from ..corpora import texts_of
@@ -87,8 +89,9 @@ ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _CHEAPEST_FIRST}
 def register_attack(
     name: str, *, needs: tuple[str, ...] = (), check: Callable[[Subject, Budget], object] = _nothing_to_check
 ) -> Callable[[AnyRun], AnyRun]:
-    """Add an attack of your own to the end of the table, so that `gauntlet` and the command line run it.
+    """Add an attack of your own to the end of the table, so that `gauntlet` runs it.
 
+    ``rmu-lab attack --plugin FILE.py`` does so too, with a file that holds what follows.
     The package's own attacks are taught in notebook 07. For example, with the base model as control::
 
         @register_attack("shouted")
@@ -129,6 +132,24 @@ def register_attack(
         return run
 
     return add
+
+
+def run_plugin(path: str | Path) -> None:
+    """Run a Python file that registers attacks of its own, for the command line.
+
+    Parameters
+    ----------
+    path
+        a file of functions under `register_attack`.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no such file, or a name is taken.
+    """
+    if not Path(path).is_file():
+        raise RmuLabError(f"There is no file {path}; give a Python file that registers attacks.")
+    runpy.run_path(str(path))
 
 
 def attack_named(name: str) -> Attack:

@@ -3,7 +3,7 @@
 import pytest
 
 from rmu_lab import UnlearnConfig, unlearn
-from rmu_lab.attacks import Budget, Subject
+from rmu_lab.attacks import ATTACKS, Budget, Subject
 from tests.conftest import made_up_texts, tiny_model
 
 FORGET, RETAIN = made_up_texts(12, seed=11), made_up_texts(12, seed=12)
@@ -41,3 +41,12 @@ def result(model, tokenizer):
 def subject(model, tokenizer, result):
     """With all material but a suffix and rephrased questions."""
     return Subject(model, tokenizer, result, QUESTIONS, dev_questions=DEV, forget=FORGET, retain=RETAIN)
+
+
+@pytest.fixture
+def table():
+    """The table of attacks, put back when a test that adds to it is over."""
+    kept = dict(ATTACKS)
+    yield ATTACKS
+    ATTACKS.clear()
+    ATTACKS.update(kept)

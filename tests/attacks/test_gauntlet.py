@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rmu_lab import RmuLabError, RobustnessCard, accuracy, decoder_blocks, evaluate
-from rmu_lab.attacks import ATTACKS, Budget, Subject, ablate, gauntlet, register_attack
+from rmu_lab.attacks import Budget, Subject, ablate, gauntlet, register_attack
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, QUIET, RETAIN
 from tests.conftest import same_weights, weights_of
 
@@ -41,15 +41,6 @@ def card(whole, model):
     found = gauntlet(whole, budget=QUIET)
     assert same_weights(model, before)
     return found
-
-
-@pytest.fixture
-def table():
-    """The table of attacks, put back when a test that adds to it is over."""
-    kept = dict(ATTACKS)
-    yield ATTACKS
-    ATTACKS.clear()
-    ATTACKS.update(kept)
 
 
 def test_all_attacks_start_where_the_card_does(card, model, tokenizer, result):
