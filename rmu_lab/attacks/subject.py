@@ -234,7 +234,13 @@ class Subject:
         return dataclasses.replace(self, questions=questions)
 
     def missing(self, needs: Sequence[str]) -> str | None:
-        """Return what is said of the first of these materials (names in `MATERIALS`) that was not given; None if all were."""
+        """Look for the first of these materials (names in `MATERIALS`) that was not given.
+
+        Returns
+        -------
+        str or None
+            what `MATERIALS` says of it; None if all were given.
+        """
         given = {name: getattr(self, "target_layer" if name == "layer" else name) for name in needs}
         return next((MATERIALS[name] for name, value in given.items() if value is None or value == []), None)
 
