@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.step import matmul_rate
 from rmu_lab import decoder_blocks, load_model
-from rmu_lab.attacks.gcg import GCGConfig
+from rmu_lab.attacks.greedy_coordinate import GCGConfig
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens
 
 PROMPT = "What kind of organism causes malaria, and how does it get from one person to another?"

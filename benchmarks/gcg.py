@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rmu_lab import load_model
-from rmu_lab.attacks.gcg import GCGConfig, gcg
+from rmu_lab.attacks.greedy_coordinate import GCGConfig, gcg
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 

@@ -32,7 +32,6 @@ from rmu_lab import (
     SweepRow,
     UnlearnConfig,
     accuracy,
-    gauntlet,
     grid,
     load_corpus,
     load_model,
@@ -40,6 +39,7 @@ from rmu_lab import (
     sweep,
     unlearn,
 )
+from rmu_lab.attacks import Budget, Subject, gauntlet
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
@@ -158,10 +158,8 @@ def card(trial: Trial, config: MethodConfig, test: Sequence, dev: Sequence, path
     model, tokenizer, forget, retain = trial.model, trial.tokenizer, trial.forget, trial.retain
     result = unlearn(model, tokenizer, forget, retain, dataclasses.replace(config, seed=SEEDS[0]), progress=False)
     layer = min(LAYER, model.config.num_hidden_layers - 1)  # it steers no block; here RMU's would be ablated
-    gauntlet(
-        model, tokenizer, result, test, dev_questions=dev, layer=layer, only=ATTACKS, seconds=3600, progress=False,
-        forget=forget, retain=retain,
-    ).save(path)  # fmt: skip
+    subject = Subject(model, tokenizer, result, test, dev_questions=dev, forget=forget, retain=retain, layer=layer)
+    gauntlet(subject, only=ATTACKS, budget=Budget(seconds=3600, progress=False)).save(path)
 
 
 def main() -> None:

@@ -21,7 +21,6 @@ from rmu_lab import (
     GCGResult,
     SweepRow,
     UnlearnConfig,
-    gauntlet,
     gcg,
     grid,
     load_corpus,
@@ -31,7 +30,7 @@ from rmu_lab import (
     sweep,
     unlearn,
 )
-from rmu_lab.attacks import RobustnessCard
+from rmu_lab.attacks import Budget, RobustnessCard, Subject, gauntlet
 
 RMU = UnlearnConfig(method="rmu", coefficient=570.0)  # 5 times the median ||h|| after block 7
 ADAPTIVE = UnlearnConfig()
@@ -110,11 +109,12 @@ def main() -> None:
     def card(name: str, config: UnlearnConfig, only: Sequence[str] | None = None) -> None:
         path = out / f"{name}_{config.seed}.json"
         if not path.exists():
-            gauntlet(
+            subject = Subject(
                 model, tokenizer, unlearn(model, tokenizer, forget, retain, config), test.select(range(100)),
-                dev_questions=dev, forget=forget, retain=retain, suffix=found_suffix(), only=only, seconds=3600,
+                dev_questions=dev, forget=forget, retain=retain, suffix=found_suffix(),
                 rephrased=(test, load_questions("rephrased", "test")),
-            ).save(path)  # fmt: skip
+            )  # fmt: skip
+            gauntlet(subject, only=only, budget=Budget(seconds=3600)).save(path)
         stored = RobustnessCard.load(path)
         Console().print(f"{path.name}: {stored.unlearned}, {stored.seconds:.0f} seconds", markup=False)
 

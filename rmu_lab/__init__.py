@@ -44,9 +44,9 @@ _HOME = {
     "Recovery": "attacks.recovery",
     "RobustnessCard": "attacks.gauntlet",
     "gauntlet": "attacks.gauntlet",
-    "GCGConfig": "attacks.gcg",
-    "GCGResult": "attacks.gcg",
-    "gcg": "attacks.gcg",
+    "GCGConfig": "attacks.greedy_coordinate",
+    "GCGResult": "attacks.greedy_coordinate",
+    "gcg": "attacks.greedy_coordinate",
     "RmuLabError": "errors",
 }
 __all__ = sorted(_HOME)
@@ -54,7 +54,7 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:  # what editors and type checkers read; nothing of it runs
     from .activations import token_states
     from .attacks.gauntlet import RobustnessCard, gauntlet
-    from .attacks.gcg import GCGConfig, GCGResult, gcg
+    from .attacks.greedy_coordinate import GCGConfig, GCGResult, gcg
     from .attacks.recovery import Recovery
     from .corpora import load_corpus
     from .errors import RmuLabError

@@ -189,31 +189,24 @@ def attack(
     limit: Annotated[int, typer.Option(help="Test questions asked, drawn with a fixed seed.")] = 100,
     minutes: Annotated[float, typer.Option(help="No attack begins after that time.")] = 15.0,
     seed: Annotated[int, typer.Option(help="Of all that is random in the attacks.")] = 0,
+    plugin: Plugins = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the card to this file.")] = None,
     device: Device = None,
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
     with _clear_errors():
-        from . import UnlearnResult, gauntlet, load_corpus, load_model, load_questions
+        from . import UnlearnResult, load_corpus, load_model, load_questions
+        from .attacks import Budget, Subject, gauntlet
 
+        load_plugins(plugin)
         result = UnlearnResult.load(edit / "unlearning" if (edit / "unlearning").is_dir() else edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
         loaded, tokenizer = load_model(model or result.model_name, device=device)
         asked = test.select(range(min(limit, len(test))))
-        card = gauntlet(
-            loaded,
-            tokenizer,
-            result,
-            asked,
-            dev_questions=dev,
-            rephrased=pairs,
-            suffix=suffix,
-            seconds=60 * minutes,
-            seed=seed,
-            **texts,
-        )
+        subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
+        card = gauntlet(subject, budget=Budget(seed, 60 * minutes))
         if json_out is not None:
             card.save(json_out)
         table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)

@@ -3,7 +3,6 @@
 import random
 import re
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rmu_lab import load_model
+from rmu_lab.attacks import ATTACKS
 from rmu_lab.cli_settings import load_plugins
 from rmu_lab.unlearning.method import METHODS, config_class
 
@@ -108,22 +108,28 @@ def plugin(name: str, folder: Path) -> Path:
     return folder / name
 
 
-@contextmanager
-def plugged_in(path: Path):
-    """Import a user's file, and take out again what it registered."""
-    before, paths = dict(METHODS), list(sys.path)
-    try:
-        load_plugins([str(path)])
-        yield
-    finally:
-        METHODS.clear()
-        METHODS.update(before)
-        sys.path[:] = paths
-        sys.modules.pop(path.stem, None)
+@pytest.fixture
+def plugins_undone():
+    """What plugins registered and imported during a test is taken out again."""
+    methods, attacks, paths, modules = dict(METHODS), dict(ATTACKS), list(sys.path), set(sys.modules)
+    yield
+    for table, before in ((METHODS, methods), (ATTACKS, attacks)):
+        table.clear()
+        table.update(before)
+    sys.path[:] = paths
+    for name in {"bounded_ascent", "shout"} & (sys.modules.keys() - modules):
+        del sys.modules[name]
 
 
 @pytest.fixture
-def own_method(tmp_path):
+def own_method(tmp_path, plugins_undone):
     """The settings of the README's method, which is in the table during the test."""
-    with plugged_in(plugin("bounded_ascent.py", tmp_path)):
-        yield config_class("bounded_ascent")
+    load_plugins([str(plugin("bounded_ascent.py", tmp_path))])
+    return config_class("bounded_ascent")
+
+
+@pytest.fixture
+def own_attack(tmp_path, plugins_undone):
+    """The name of the README's attack, which is in the table during the test."""
+    load_plugins([str(plugin("shout.py", tmp_path))])
+    return "shouted"

@@ -2,31 +2,38 @@
 
 from .ablate import ablate
 from .gauntlet import RobustnessCard, gauntlet
-from .gcg import GCGConfig, GCGResult, GCGStep, SwapGains, gcg, reply, swap_gains
+from .greedy_coordinate import GCGConfig, GCGResult, GCGStep, SwapGains, gcg, swap_gains
 from .lens import lens, through_block
 from .prompts import prompt
 from .quantise import quantise
-from .recovery import Baselines, Difference, Generation, Recovery, measure_baselines
+from .recovery import Difference, Generation, Recovery, ReferenceScores
 from .relearn import relearn
+from .subject import Budget, Subject
+from .suffixes import reply
+from .table import ATTACKS, Attack, register_attack
 from .transfer import transfer
 
 __all__ = [
-    "Baselines",
+    "ATTACKS",
+    "Attack",
+    "Budget",
     "Difference",
     "GCGConfig",
     "GCGResult",
     "GCGStep",
     "Generation",
     "Recovery",
+    "ReferenceScores",
     "RobustnessCard",
+    "Subject",
     "SwapGains",
     "ablate",
     "gauntlet",
     "gcg",
     "lens",
-    "measure_baselines",
     "prompt",
     "quantise",
+    "register_attack",
     "relearn",
     "reply",
     "swap_gains",

@@ -9,42 +9,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import edited_output, token_states
-from ..corpora import texts_of
 from ..errors import RmuLabError
-from ..evaluate import Accuracy, accuracy
+from ..evaluate import Accuracy
 from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from .recovery import Questions
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
 
 def ablate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    texts: Dataset | Sequence[str],
+    subject: Subject,
+    budget: Budget = DEFAULT_BUDGET,
     *,
-    layer: int | None = None,
     n_random: int = 3,
+    max_texts: int = 48,
     max_length: int = 64,
-    seed: int = 0,
-    baselines: Baselines | None = None,
-    progress: bool = True,
 ) -> Recovery:
     """Take the found direction out of every token's h after one block. Controls: random directions, in two ways.
 
-    With the means taken over the tokens of `texts`, without each text's first and padding::
+    Arditi and Chughtai, "Unlearning via RMU is mostly shallow". With the means taken over the tokens of the topic's
+    texts, without each text's first and padding::
 
         v = mean h_unlearned - mean h_base        at block l
         u_hat = v / ||v||
@@ -57,84 +46,71 @@ def ablate(
 
     Controls, `n_random` draws of each: ``random direction`` does the same along a direction with entries from N(0, 1)
     instead of u_hat, where there is little to take out; ``matched norm`` takes away along such a direction as much
-    length as the attack takes away along u_hat, token by token.
+    length as the attack takes away along u_hat, token by token. Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return.
-    questions
-        as `accuracy` takes them.
-    texts
-        of the topic that was unlearned.
-    layer
-        l; by default the steered block. An edit of another method steers none and needs it.
+    subject
+        the edit under attack, with texts of the topic (`forget`). l is its `target_layer`.
+    budget
+        its seed draws the random directions.
     n_random
         draws of each control.
+    max_texts
+        how many of the subject's `forget`, from the first, the means are taken over.
     max_length
         tokens after which a text is cut.
-    seed
-        of the random directions.
-    baselines
-        of these questions, where they are known already.
 
     Returns
     -------
     Recovery
-        with details of the settings, ``texts`` (how many), ``cosine`` (of u_hat with each topic's u), ``length``
-        (||v||), and ``component`` (mean h . u_hat of the base model and of the unlearned one).
+        with details of the settings, ``layer``, ``seed``, ``texts`` (how many), ``cosine`` (of u_hat with each topic's
+        u), ``length`` (||v||), and ``component`` (mean h . u_hat of the base model and of the unlearned one).
 
     Raises
     ------
     RmuLabError
-        if there is no text or no such block, no block is steered or named, `n_random` is below 1, the edit changes
-        nothing at that block, or a question or the edit does not fit.
+        if there is no text or no such block, no block is steered or named, `n_random` or `max_texts` is below 1, the
+        edit changes nothing at that block, or a question or the edit does not fit.
     """
-    if n_random < 1:
-        raise RmuLabError(f"n_random is {n_random}; it must be at least 1.")
-    start = time.perf_counter()
-    layer = steered_block(result) if layer is None else layer
-    if layer is None:
-        raise RmuLabError("This edit steers no block; give the layer after which its direction is to be looked for.")
-    chosen = texts_of(texts, "texts", 1)
-    found = find_shift(model, tokenizer, result, chosen, layer, max_length)
-    known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
-    directions = _random_directions(n_random, found.direction, seed)
+    for name, value in {"n_random": n_random, "max_texts": max_texts}.items():
+        if value < 1:
+            raise RmuLabError(f"{name} is {value}; it must be at least 1.")
+    subject.require("forget", "layer")
+    model, layer, texts = subject.model, subject.target_layer, subject.forget[:max_texts]
+    reference, start = subject.reference, time.perf_counter()
+    found = find_shift(model, subject.tokenizer, subject.result, texts, layer, max_length)
+    directions = _random_directions(n_random, found.direction, budget.seed)
 
-    def asked(edit: Callable[[Tensor], Tensor]) -> Accuracy:
+    def score(edit: Callable[[Tensor], Tensor]) -> Accuracy:
         with edited_output(model, layer, edit):
-            return accuracy(model, tokenizer, questions, progress=progress)
+            return subject.accuracy(progress=budget.progress)
 
-    with result.applied(model):
-        attacked = asked(found.without(found.direction))
+    with subject.unlearned():
+        attacked = score(found.without(found.direction))
         with edited_output(model, layer, found.without(found.direction)):
-            written = said(model, tokenizer, known.read)
-        same = [asked(found.without(direction)) for direction in directions]
-        matched = [asked(found.without(found.direction, along=direction)) for direction in directions]
-    u = {topic: torch.dot(direction, found.direction).item() for topic, direction in result.directions.items()}
+            written = subject.generate()
+        same = [score(found.without(direction)) for direction in directions]
+        matched = [score(found.without(found.direction, along=direction)) for direction in directions]
+    cosine = {topic: torch.dot(u, found.direction).item() for topic, u in subject.result.directions.items()}
     return Recovery(
         attack="ablate a direction",
-        start=known.unlearned,
+        start=reference.unlearned,
         attacked=attacked,
-        controls={"random direction": (known.unlearned, *same), "matched norm": (known.unlearned, *matched)},
+        controls={"random direction": (reference.unlearned, *same), "matched norm": (reference.unlearned, *matched)},
         details={
             "layer": layer,
             "n_random": n_random,
             "max_length": max_length,
-            "seed": seed,
-            "texts": len(chosen),
-            "cosine": u,
+            "seed": budget.seed,
+            "texts": len(texts),
+            "cosine": cosine,
             "length": found.length,
             "component": [(mean @ found.direction).item() for mean in (found.base_mean, found.unlearned_mean)],
         },
-        generations=known.beside(written),
+        generations=reference.generations(written),
         seconds=time.perf_counter() - start,
     )
-
-
-def steered_block(result: UnlearnResult) -> int | None:
-    """l, where the edit's method has one."""
-    return getattr(result.config, "layer", None)
 
 
 @dataclass(frozen=True)
@@ -155,7 +131,7 @@ class Shift:
         return (self.unlearned_mean - self.base_mean) / self.length
 
     def without(self, direction: Tensor, along: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-        """A function of h, (..., d), that gives it with the base's mean component along `direction`.
+        """Return a function that sets the component of h, (..., d), along `direction` to the base model's mean.
 
         What is to be taken away from that component can be taken away along another direction instead, `along`.
         """
@@ -177,7 +153,16 @@ def find_shift(
     layer: int,
     max_length: int,
 ) -> Shift:
-    """The mean h after block `layer` on the texts, before and after the edit.
+    """Measure the mean h after block `layer` on the texts, before and after the edit.
+
+    Parameters
+    ----------
+    texts
+        of the topic that was unlearned.
+    layer
+        the block, from 0.
+    max_length
+        tokens after which a text is cut.
 
     Raises
     ------

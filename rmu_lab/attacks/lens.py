@@ -8,45 +8,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
 from ..models import decoder_blocks
-from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
-
-if TYPE_CHECKING:
-    from .recovery import Questions
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
 
-def lens(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    *,
-    dev_questions: Questions,
-    baselines: Baselines | None = None,
-    progress: bool = True,
-) -> Recovery:
+def lens(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, max_dev_questions: int = 32) -> Recovery:
     """Let the unlearned model answer from an inner block's output. Control: the base model through the same block.
 
-    Block k's output goes to the final norm and the unembedding at once. k is the block that answers most of
-    `dev_questions`, the highest of equals; the last block is among them, where the lens changes nothing. The
-    accuracy that is reported is on `questions`, which had no say in it.
+    The logit lens (nostalgebraist 2020): block k's output goes to the final norm and the unembedding at once. k is the
+    block that answers most of the dev questions, the highest of equals; the last block is among them, where the lens
+    changes nothing. The accuracy that is reported is on the subject's questions, which had no say in it.
+    Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return.
-    questions, dev_questions
-        as `accuracy` takes them.
-    baselines
-        of `questions`, where they are known already.
+    subject
+        the edit under attack, with `dev_questions`.
+    budget
+        whether to show bars; nothing here is random.
+    max_dev_questions
+        how many of the subject's `dev_questions`, from the first, the block is chosen on.
 
     Returns
     -------
@@ -57,46 +44,51 @@ def lens(
     Raises
     ------
     RmuLabError
-        if a question or the edit does not fit.
+        if there are no dev questions, or a question or the edit does not fit.
     """
-    start = time.perf_counter()
-    known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
+    subject.require("dev_questions")
+    model, dev_questions = subject.model, subject.dev_questions[:max_dev_questions]
+    reference, start = subject.reference, time.perf_counter()
     last = len(decoder_blocks(model)) - 1
 
     def accuracy_by_block() -> list[float]:
         shares = []
-        for k in tqdm(range(last + 1), desc="lens", unit="block", delay=5, disable=not progress):
+        for k in tqdm(range(last + 1), desc="lens", unit="block", delay=5, disable=not budget.progress):
             with through_block(model, k):
-                shares.append(accuracy(model, tokenizer, dev_questions, progress=False).accuracy)
+                shares.append(subject.accuracy(dev_questions).accuracy)
         return shares
 
     base_by_block = accuracy_by_block()
-    with result.applied(model):
+    with subject.unlearned():
         by_block = accuracy_by_block()
         block = max(range(last + 1), key=lambda k: (by_block[k], k))
         with through_block(model, block):
-            attacked = accuracy(model, tokenizer, questions, progress=progress)
-            written = said(model, tokenizer, known.read)
+            attacked, written = subject.accuracy(progress=budget.progress), subject.generate()
     with through_block(model, block):
-        control = accuracy(model, tokenizer, questions, progress=progress)
+        control = subject.accuracy(progress=budget.progress)
     return Recovery(
         attack="logit lens",
-        start=known.unlearned,
+        start=reference.unlearned,
         attacked=attacked,
-        controls={"base model": (known.base, control)},
+        controls={"base model": (reference.base, control)},
         details={"block": block, "dev_accuracy": by_block, "base_dev_accuracy": base_by_block},
-        generations=known.beside(written),
+        generations=reference.generations(written),
         seconds=time.perf_counter() - start,
     )
 
 
 @contextmanager
 def through_block(model: PreTrainedModel, k: int) -> Iterator[None]:
-    """Inside the ``with`` block the model has blocks 0 .. k only, and then its final norm and unembedding.
+    """Cut the model inside the ``with`` block down to blocks 0 .. k, its final norm and its unembedding.
 
     The blocks above are taken out of its list, and its configuration says so, from which key-value caches
     are made: whatever runs or scores the model works as ever. Parameters of those blocks cannot be reached by
-    name inside, so put edits in before.
+    name inside, so put edits in before. Taught in notebook 07.
+
+    Parameters
+    ----------
+    k
+        the last block that is kept, from 0.
 
     Raises
     ------

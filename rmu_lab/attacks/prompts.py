@@ -3,99 +3,72 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import Literal, get_args
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
-from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
-
-if TYPE_CHECKING:
-    from .recovery import Questions
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
 Kind = Literal["few-shot", "rephrased", "prefilled"]
 SHOTS = 5
 
 
 def prompt(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
+    subject: Subject,
+    budget: Budget = DEFAULT_BUDGET,
     kind: Kind = "few-shot",
     *,
-    solved: Questions | None = None,
     shots: int = SHOTS,
-    seed: int = 0,
-    rephrased: Questions | None = None,
     prefill: str = " The correct answer is",
-    baselines: Baselines | None = None,
-    progress: bool = True,
 ) -> Recovery:
-    """Ask in another way. Control: the base model, asked in the same ways.
+    """Ask in another way. Control: the base model, asked in the same way.
+
+    Doshi and Stickland 2024, arXiv 2411.12103. Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return.
-    questions
-        as `accuracy` takes them.
+    subject
+        the edit under attack.
+    budget
+        its seed draws the solved questions.
     kind
-        ``"few-shot"``: solved questions stand before each; ``"rephrased"``: the same in other words;
+        ``"few-shot"``: solved questions, drawn from the subject's `dev_questions`, stand before each;
+        ``"rephrased"``: the subject's `rephrased` are asked, those that have a partner on both sides;
         ``"prefilled"``: the answer has begun already.
-    solved, shots, seed
-        few-shot: the pool of other questions, how many of them are drawn for each question, and the draws' seed.
-    rephrased
-        rephrased: questions with ``original``, the ``id`` of one of `questions`. Only those of both sides that
-        have a partner are asked.
+    shots
+        few-shot: how many solved questions are drawn for each question.
     prefill
         prefilled: the beginning of the answer.
-    baselines
-        of these questions, where they are known already; rephrased questions make their own.
+
+    Returns
+    -------
+    Recovery
+        with details ``shots`` and ``seed``, or ``questions`` (how many have a partner), or ``prefill``.
 
     Raises
     ------
     RmuLabError
-        if what the kind needs is missing, a solved question is among those asked, no rephrased question has its
-        original, or a question or the edit does not fit.
+        if the subject lacks what the kind needs, a solved question is among those asked, no rephrased question has
+        its original, or a question or the edit does not fit.
     """
-    if kind not in get_args(Kind):
-        raise RmuLabError(f"kind is {kind!r}; use one of {', '.join(map(repr, get_args(Kind)))}.")
-    start = time.perf_counter()
-    rows, begun, details = list(questions), "", {}
     if kind == "few-shot":
-        asked = few_shot(rows, list(solved or ()), shots, seed)
-        details = {"shots": shots, "seed": seed}
-    elif kind == "rephrased":
-        rows, asked = pairs(rows, list(rephrased or ()))
-        baselines = None  # not all questions are asked
-        details = {"questions": len(rows)}
-    else:
-        asked, begun = rows, prefill
+        subject.require("dev_questions")
+        asked = few_shot(subject.questions, subject.dev_questions, shots, budget.seed)
+        return subject.ask_again(kind, asked, details={"shots": shots, "seed": budget.seed}, progress=budget.progress)
+    if kind == "rephrased":
+        subject.require("rephrased")
+        originals, asked = pairs(*subject.rephrased)
+        details = {"questions": len(originals)}
+        return subject.with_questions(originals).ask_again(kind, asked, details=details, progress=budget.progress)
+    if kind == "prefilled":
         details = {"prefill": prefill}
-    known = baselines or measure_baselines(model, tokenizer, result, rows, progress=progress)
-    with result.applied(model):
-        attacked = accuracy(model, tokenizer, asked, prefill=begun, progress=progress)
-        read = [row["question"] for row in asked[: len(known.read)]]
-        written = said(model, tokenizer, read, prefill=begun)
-    control = accuracy(model, tokenizer, asked, prefill=begun, progress=progress)
-    return Recovery(
-        attack=kind,
-        start=known.unlearned,
-        attacked=attacked,
-        controls={"base model": (known.base, control)},
-        details=details,
-        generations=known.beside(written),
-        seconds=time.perf_counter() - start,
-    )
+        return subject.ask_again(kind, subject.questions, prefill=prefill, details=details, progress=budget.progress)
+    raise RmuLabError(f"kind is {kind!r}; use one of {', '.join(map(repr, get_args(Kind)))}.")
 
 
 def few_shot(rows: Sequence[dict], solved: Sequence[dict], shots: int, seed: int) -> list[dict]:
-    """Each question behind `shots` solved ones, in the form in which it is asked itself.
+    """Put `shots` solved questions before each question, in the form in which it is asked itself.
 
     Raises
     ------
@@ -104,7 +77,7 @@ def few_shot(rows: Sequence[dict], solved: Sequence[dict], shots: int, seed: int
     """
     if not 1 <= shots <= len(solved):
         raise RmuLabError(
-            f"shots is {shots}, with {len(solved)} solved questions; give at least one, and as many in `solved`."
+            f"shots is {shots}, with {len(solved)} solved questions; give at least one, and as many in `dev_questions`."
         )
     if shared := {row["question"] for row in rows} & {row["question"] for row in solved}:
         raise RmuLabError(f"The solved question {min(shared)!r} is also asked; draw solved ones from another split.")
@@ -119,7 +92,7 @@ def few_shot(rows: Sequence[dict], solved: Sequence[dict], shots: int, seed: int
 
 
 def pairs(rows: Sequence[dict], rephrased: Sequence[dict]) -> tuple[list[dict], list[dict]]:
-    """The questions that have a rephrasing, and their rephrasings in the same order.
+    """Return the questions that have a rephrasing, and their rephrasings in the same order.
 
     Raises
     ------

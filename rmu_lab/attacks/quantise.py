@@ -7,58 +7,43 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
 from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
-
-if TYPE_CHECKING:
-    from .recovery import Questions
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
 GROUP = 32
 """Entries of a row that share a step, as in the 4-bit formats of GGUF."""
 
 
-def quantise(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    *,
-    bits: int = 4,
-    baselines: Baselines | None = None,
-    progress: bool = True,
-) -> Recovery:
+def quantise(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, bits: int = 4) -> Recovery:
     """Round the edited matrices to `bits` bits. Control: the base model with the same matrices rounded.
 
-    Vectors, such as a norm's weights, stay as they are.
+    Zhang et al. 2024, arXiv 2410.16454. Vectors, such as a norm's weights, stay as they are.
     Rounding is symmetric, to the nearest of ``2**bits - 1`` values, with one step for each 32 entries of a row
     (see `rounded`). The weights of the packaged SmolLM2 were unpacked from 4-bit ones (Q4_1), so rounding the base
-    to 4 bits again changes less there than in other models.
+    to 4 bits again changes less there than in other models. Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return.
-    questions
-        as `accuracy` takes them.
+    subject
+        the edit under attack.
+    budget
+        whether to show bars; nothing here is random.
     bits
         2 to 16.
-    baselines
-        of these questions, where they are known already.
 
     Returns
     -------
     Recovery
-        with details ``bits``, ``group``, and ``edit_left``: ||Q(W + edit) - Q(W)|| / ||edit||, which is 0 where
-        rounding takes the edit away and about 1 where it does nothing to it.
+        with details ``bits``, ``group`` (entries that share a step), and ``edit_left``: ||Q(W + edit) - Q(W)|| / ||edit||,
+        which is 0 where rounding takes the edit away and about 1 where it does nothing to it.
 
     Raises
     ------
@@ -67,37 +52,47 @@ def quantise(
     """
     if not 2 <= bits <= 16:
         raise RmuLabError(f"bits is {bits}; choose 2 to 16.")
-    start = time.perf_counter()
-    known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
+    model, result = subject.model, subject.result
+    reference, start = subject.reference, time.perf_counter()
     base = _copies(model, result)
-    with result.applied(model):
+    with subject.unlearned():
         edited = _copies(model, result)  # in the model's own type
     rounded_base, rounded_edit = (
         {name: rounded(matrix, bits) if matrix.ndim == 2 else matrix for name, matrix in matrices.items()}
         for matrices in (base, edited)
     )
     with dataclasses.replace(result, edit=rounded_edit).applied(model):
-        attacked = accuracy(model, tokenizer, questions, progress=progress)
-        written = said(model, tokenizer, known.read)
+        attacked, written = subject.accuracy(progress=budget.progress), subject.generate()
     with dataclasses.replace(result, edit=rounded_base).applied(model):
-        control = accuracy(model, tokenizer, questions, progress=progress)
+        control = subject.accuracy(progress=budget.progress)
     left = _distance(rounded_edit, rounded_base) / _distance(edited, base)
     return Recovery(
         attack=f"quantise to {bits} bits",
-        start=known.unlearned,
+        start=reference.unlearned,
         attacked=attacked,
-        controls={"base model": (known.base, control)},
+        controls={"base model": (reference.base, control)},
         details={"bits": bits, "group": GROUP, "edit_left": left},
-        generations=known.beside(written),
+        generations=reference.generations(written),
         seconds=time.perf_counter() - start,
     )
 
 
 def rounded(matrix: Tensor, bits: int, group: int = GROUP) -> Tensor:
-    """The matrix (rows, columns) with each entry at its nearest multiple of a step; no entry moves by over half of it.
+    """Round each entry to its nearest multiple of a step; no entry moves by over half of it.
 
-    The step of each `group` entries of a row (fewer at its end) is their largest absolute value over
-    ``2**(bits - 1) - 1``.
+    Parameters
+    ----------
+    matrix
+        (rows, columns).
+    bits
+        the step is the largest absolute value of a group over ``2**(bits - 1) - 1``.
+    group
+        entries of a row that share a step (fewer at its end).
+
+    Returns
+    -------
+    Tensor
+        (rows, columns), of the same type.
     """
     rows, columns = matrix.shape
     groups = pad(matrix, (0, -columns % group)).view(rows, -1, group)

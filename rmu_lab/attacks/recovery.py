@@ -1,7 +1,7 @@
-"""What an attack brought back, beside what its control brought: the one result type of every attack.
+"""What an attack recovered, and what its control recovered: the one result type of every attack.
 
 An unlearned model that answers again after an attack may have hidden what it knew, or the attack may have
-made any model answer better, or luck may have. So each attack is told together with a control, on the same
+made any model answer better, or luck may have. So each attack is reported together with a control, on the same
 questions, question by question. Taught in notebook 07.
 """
 
@@ -10,25 +10,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scipy.stats import binomtest
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..estimates import Z95
-from ..evaluate import Accuracy, AccuracyChange, accuracy, accuracy_change, answers
-from ..unlearning.result import UnlearnResult
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    Questions = Dataset | Sequence[Mapping]
+from ..evaluate import Accuracy, AccuracyChange, accuracy_change
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What three models say to a question, to be read: a higher score need not mean better answers."""
+    """One question and what three models answer, to be read: a higher score need not mean better answers."""
 
     question: str
     base: str
@@ -47,7 +40,7 @@ class Difference(AccuracyChange):
 
 @dataclass(frozen=True)
 class Recovery:
-    """What one attack came to. Taught in notebook 07."""
+    """Result of one attack on one edit, with its controls. Taught in notebook 07."""
 
     attack: str
     start: Accuracy
@@ -59,7 +52,9 @@ class Recovery:
     details: dict[str, Any]
     """Plain values: settings, and what the attack found on its way."""
     generations: tuple[Generation, ...]
+    """Answers in words to the first questions."""
     seconds: float
+    """Wall-clock time of the attack and its controls, without the reference scores."""
 
     @property
     def recovered(self) -> AccuracyChange:
@@ -67,7 +62,7 @@ class Recovery:
         return accuracy_change(self.start, self.attacked)
 
     def difference(self, control: str) -> Difference:
-        """How much more the attack adds than `control` does, question by question.
+        """Compute how much more the attack adds than `control` does, question by question.
 
         For question i, with 1 for right and 0 for wrong, and the mean over the control's draws::
 
@@ -77,6 +72,16 @@ class Recovery:
         for which two questions are added: d takes 1 and -1 on half a question each, and 0 on one. Where the
         control does nothing both are the same. Draws are taken as given: other ones are not part of the
         uncertainty.
+
+        Parameters
+        ----------
+        control
+            one of the names in `controls`.
+
+        Returns
+        -------
+        Difference
+            as a share of the questions, with its interval and p value.
 
         Raises
         ------
@@ -100,20 +105,20 @@ class Recovery:
         return Difference(sum(d) / len(d), (max(-2.0, centre - half), min(2.0, centre + half)), p_value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; `from_dict` is the way back."""
+        """Return plain values, for JSON; `from_dict` is the way back."""
         return {
             "attack": self.attack,
             "start": self.start.to_dict(),
             "attacked": self.attacked.to_dict(),
             "controls": {name: [score.to_dict() for score in scores] for name, scores in self.controls.items()},
             "details": self.details,
-            "generations": [dataclasses.asdict(said) for said in self.generations],
+            "generations": [dataclasses.asdict(one) for one in self.generations],
             "seconds": self.seconds,
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recovery:
-        """The way back from `to_dict`.
+        """Rebuild a recovery from what `to_dict` returned.
 
         Raises
         ------
@@ -127,7 +132,7 @@ class Recovery:
                 attacked=Accuracy.from_dict(plain["attacked"]),
                 controls={name: tuple(map(Accuracy.from_dict, scores)) for name, scores in plain["controls"].items()},
                 details=plain["details"],
-                generations=tuple(Generation(**said) for said in plain["generations"]),
+                generations=tuple(Generation(**one) for one in plain["generations"]),
                 seconds=plain["seconds"],
             )
         except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -135,54 +140,25 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Baselines:
-    """What the base model and the unlearned one say where nothing attacks them: where every attack and control starts."""
+class ReferenceScores:
+    """What the base model and the unlearned one answer when nothing attacks them: where attacks and controls start."""
 
     base: Accuracy
+    """Of the model before unlearning."""
     unlearned: Accuracy
-    read: tuple[str, ...]
-    """The questions whose answers are written out."""
-    said: tuple[tuple[str, str], ...]
-    """The answers of the base and of the unlearned model to these."""
+    """Of the model after unlearning, on the same questions."""
+    questions: tuple[str, ...]
+    """The questions that are also answered in words."""
+    answers: tuple[tuple[str, str], ...]
+    """The answers to these: the base model's and the unlearned model's."""
 
-    def beside(self, attacked: Sequence[str]) -> tuple[Generation, ...]:
-        """The answers of the attacked model next to theirs."""
-        return tuple(
-            Generation(question, *pair, new) for question, pair, new in zip(self.read, self.said, attacked, strict=True)
-        )
+    def generations(self, attacked: Sequence[str]) -> tuple[Generation, ...]:
+        """Put the attacked model's answers next to those of the base and the unlearned model.
 
-
-def measure_baselines(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    *,
-    read: int = 3,
-    progress: bool = True,
-) -> Baselines:
-    """Ask the base model and the unlearned one; several attacks on the same questions can share the outcome.
-
-    Parameters
-    ----------
-    model
-        the base model.
-    questions
-        as `accuracy` takes them.
-    read
-        how many of them, from the first, are also answered in words.
-    """
-    asked = tuple(row["question"] for row in list(questions)[:read])
-
-    def ask() -> tuple[Accuracy, list[str]]:
-        return accuracy(model, tokenizer, questions, progress=progress), said(model, tokenizer, asked)
-
-    base, base_said = ask()
-    with result.applied(model):
-        unlearned, unlearned_said = ask()
-    return Baselines(base, unlearned, asked, tuple(zip(base_said, unlearned_said, strict=True)))
-
-
-def said(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[str], **how: Any) -> list[str]:
-    """`answers`, which none are to no questions."""
-    return answers(model, tokenizer, asked, **how) if asked else []
+        Parameters
+        ----------
+        attacked
+            one answer for each of `questions`.
+        """
+        rows = zip(self.questions, self.answers, attacked, strict=True)
+        return tuple(Generation(question, *pair, new) for question, pair, new in rows)

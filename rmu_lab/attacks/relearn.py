@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,63 +20,53 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
-from ..evaluate import accuracy
 from ..files import digest
 from ..models import decoder_blocks
 from ..unlearning.objectives import next_token_loss, targets_of
-from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from .recovery import Questions
+RELEARN_TEXTS = 10
+"""As many as Łucki et al. fine-tune on."""
 
 
 def relearn(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    texts: Dataset | Sequence[str],
+    subject: Subject,
+    budget: Budget = DEFAULT_BUDGET,
+    texts: Sequence[str] | None = None,
     *,
     steps: int = 20,
     batch_size: int = 4,
     lr: float = 3e-4,
     max_length: int = 64,
-    seed: int = 0,
-    baselines: Baselines | None = None,
-    progress: bool = True,
 ) -> Recovery:
     """Fine-tune the unlearned model on a few texts. Control: the base model, fine-tuned on the same batches.
 
-    Next-token loss over all real tokens, AdamW without weight decay, all matrices of all blocks. Text of the topic
-    itself may teach what is asked, which the control shows only where the base model did not know it; unrelated
-    text is the cleaner attack.
+    Łucki et al. 2024, arXiv 2409.18025. Next-token loss over all real tokens, AdamW without weight decay, all matrices
+    of all blocks. Text of the topic itself may teach what is asked, which the control shows only where the base model
+    did not know it; unrelated text is the cleaner attack.
 
     The defaults are the best of six settings on 64 dev questions of infectious disease (SmolLM2, Adaptive RMU, ten
     unrelated texts): 62% from 34%; half the steps gave 50%, three times more or less of lr then 33% and 36%.
+    Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return. Another copy of its blocks and AdamW's state (float32, four copies
-        in all) have to fit beside it.
-    questions
-        as `accuracy` takes them.
+    subject
+        the edit under attack. Another copy of its model's blocks and AdamW's state (float32, four copies in all)
+        have to fit beside the model.
+    budget
+        its seed draws the order of the texts.
     texts
-        unrelated to the topic, or of it.
+        unrelated to the topic, or of it; by default the first ten of the subject's `retain`.
     steps, batch_size, lr, max_length
-        of the fine-tune. The texts are dealt in random order, and dealt again when they run out.
-    seed
-        of that order.
-    baselines
-        of these questions, where they are known already.
+        of the fine-tune. The texts are dealt in random order, and dealt again when they run out; each is cut after
+        `max_length` tokens.
 
     Returns
     -------
     Recovery
-        with details of the settings, ``texts`` (how many), ``digest`` (of the texts) and ``losses`` of the
+        with details of the settings, ``seed``, ``texts`` (how many), ``digest`` (of the texts) and ``losses`` of the
         unlearned model's first and last step, in nats a token.
 
     Raises
@@ -88,23 +77,24 @@ def relearn(
     """
     if steps < 1 or batch_size < 1 or not 0 < lr < math.inf:
         raise RmuLabError(f"steps is {steps}, batch_size {batch_size} and lr {lr}; all must be positive.")
-    start = time.perf_counter()
-    chosen = texts_of(texts, "texts", batch_size)
-    batches = relearning_batches(tokenizer, chosen, steps, batch_size, max_length, seed)
-    known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
-    with result.applied(model), fine_tuned(model, batches, lr, progress=progress) as losses:
-        attacked = accuracy(model, tokenizer, questions, progress=progress)
-        written = said(model, tokenizer, known.read)
-    with fine_tuned(model, batches, lr, progress=progress):
-        control = accuracy(model, tokenizer, questions, progress=progress)
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "max_length": max_length, "seed": seed}
+    if texts is None:
+        subject.require("retain")
+        texts = subject.retain[:RELEARN_TEXTS]
+    texts, model = texts_of(texts, "texts", batch_size), subject.model
+    batches = relearning_batches(subject.tokenizer, texts, steps, batch_size, max_length, budget.seed)
+    reference, start = subject.reference, time.perf_counter()
+    with subject.unlearned(), fine_tuned(model, batches, lr, progress=budget.progress) as losses:
+        attacked, written = subject.accuracy(progress=budget.progress), subject.generate()
+    with fine_tuned(model, batches, lr, progress=budget.progress):
+        control = subject.accuracy(progress=budget.progress)
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "max_length": max_length, "seed": budget.seed}
     return Recovery(
         attack="relearn",
-        start=known.unlearned,
+        start=reference.unlearned,
         attacked=attacked,
-        controls={"base model": (known.base, control)},
-        details=settings | {"texts": len(chosen), "digest": digest(chosen), "losses": [losses[0], losses[-1]]},
-        generations=known.beside(written),
+        controls={"base model": (reference.base, control)},
+        details=settings | {"texts": len(texts), "digest": digest(texts), "losses": [losses[0], losses[-1]]},
+        generations=reference.generations(written),
         seconds=time.perf_counter() - start,
     )
 
@@ -115,7 +105,19 @@ def fine_tuned(
 ) -> Iterator[list[float]]:
     """Train the blocks' matrices, one step a batch; put every weight back, bit for bit, when the ``with`` block ends.
 
-    Gives the loss of each step before its update. Dropout is off.
+    Dropout is off. Taught in notebook 07.
+
+    Parameters
+    ----------
+    batches
+        one for each step, such as `relearning_batches` makes.
+    lr
+        AdamW's learning rate.
+
+    Yields
+    ------
+    list of float
+        the loss of each step before its update, in nats a token.
 
     Raises
     ------
@@ -166,7 +168,7 @@ def _train(
 def relearning_batches(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], steps: int, batch_size: int, max_length: int, seed: int
 ) -> list[TokenBatch]:
-    """The texts dealt in random order, and dealt again when they run out: one batch for each step."""
+    """Deal the texts in random order, and again when they run out: one batch of `batch_size` texts for each step."""
     source, dealt = random.Random(seed), []  # noqa: S311 - no secrets
     while len(dealt) < steps * batch_size:
         dealt += source.sample(texts, len(texts))

@@ -29,7 +29,18 @@ class Layout:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, target: str, *, chat_template: bool) -> Layout:
-        """The tokens of texts.
+        """Tokenise prompt, suffix and target, part by part.
+
+        Parameters
+        ----------
+        prompt
+            with ``{suffix}`` where the suffix goes; without, it goes to the end.
+        suffix
+            the text to start from.
+        target
+            what the model is to write first.
+        chat_template
+            put the prompt through the tokenizer's chat template, where it has one.
 
         Raises
         ------
@@ -52,8 +63,18 @@ class Layout:
         return layout
 
     def as_text(self, tokenizer: PreTrainedTokenizerBase, candidates: Tensor) -> Tensor:
-        """Which of (candidates, suffix tokens) come back when the whole prompt is written as text and tokenised:
-        (candidates,) bool."""
+        """Test which candidates come back when the whole prompt is written as text and tokenised.
+
+        Parameters
+        ----------
+        candidates
+            (candidates, suffix tokens).
+
+        Returns
+        -------
+        Tensor
+            (candidates,) bool.
+        """
         wholes = [[*self.before, *row, *self.after] for row in candidates.tolist()]
         texts = tokenizer.batch_decode(wholes, clean_up_tokenization_spaces=False)
         again = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -61,7 +82,13 @@ class Layout:
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, *, chat_template: bool) -> tuple[str, bool]:
-    """What is sent to the model, and whether the tokenizer is still to add its special tokens (a template has them)."""
+    """Build the text that is sent to the model.
+
+    Returns
+    -------
+    tuple of str and bool
+        the text, and whether the tokenizer is still to add its special tokens (a template has them).
+    """
     text = prompt.replace(PLACE, suffix) if PLACE in prompt else prompt + suffix
     if not (chat_template and tokenizer.chat_template):
         return text, True
@@ -69,8 +96,53 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, *,
     return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True), False
 
 
+def reply(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    suffix: str,
+    *,
+    chat_template: bool = True,
+    max_new_tokens: int = 32,
+) -> str:
+    """Generate the model's greedy answer to the prompt with this suffix, sent as text: an attack is judged by this.
+
+    Taught in notebook 06.
+
+    Parameters
+    ----------
+    prompt
+        with ``{suffix}`` where the suffix goes; without, it goes to the end.
+    chat_template
+        put the prompt through the tokenizer's chat template, where it has one.
+    max_new_tokens
+        tokens after which the answer is cut.
+
+    Returns
+    -------
+    str
+        the answer, without special tokens.
+    """
+    text, special = prompt_text(tokenizer, prompt, suffix, chat_template=chat_template)
+    encoded = tokenizer(text, add_special_tokens=special, return_tensors="pt").to(model.device)
+    output = model.generate(
+        input_ids=encoded["input_ids"],
+        attention_mask=encoded["attention_mask"],
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return tokenizer.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
 def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Tokens that a suffix may hold, in their order: printable ASCII, and no special ones."""
+    """List the tokens that a suffix may hold: printable ASCII, and no special ones. Taught in notebook 06.
+
+    Returns
+    -------
+    Tensor
+        (allowed tokens,) ids, in ascending order.
+    """
     size = min(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     texts = tokenizer.batch_decode([[index] for index in range(size)])
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -101,8 +173,18 @@ class SuffixLoss:
             self._cache = output.past_key_values
 
     def __call__(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """(candidates, suffix tokens) -> mean negative log-probability of the target's tokens, and whether the likeliest
-        tokens are the target's: both (candidates,) on the CPU.
+        """Compute each candidate's loss.
+
+        Parameters
+        ----------
+        candidates
+            (candidates, suffix tokens).
+
+        Returns
+        -------
+        tuple of Tensor and Tensor
+            mean negative log-probability of the target's tokens, in nats, and whether the likeliest tokens are the
+            target's: both (candidates,) on the CPU.
 
         Raises
         ------
@@ -138,10 +220,21 @@ class SuffixLoss:
         return -picked.mean(dim=1).cpu(), (logits.argmax(dim=-1) == target).all(dim=1).cpu()
 
     def gradient(self, suffix: Tensor) -> tuple[float, Tensor, float]:
-        """Loss of a suffix (tokens,), its gradient with respect to the one-hot tokens (tokens, vocabulary) on the CPU, and
-        the norm of that with respect to their embeddings.
+        """Compute the loss of a suffix and its gradients.
 
-        The embedding is linear in the one-hot tokens, so the first is the second times the embedding matrix.
+        The embedding is linear in the one-hot tokens, so the gradient with respect to these is the one with respect to
+        the embeddings times the embedding matrix.
+
+        Parameters
+        ----------
+        suffix
+            (tokens,).
+
+        Returns
+        -------
+        tuple of float, Tensor and float
+            the loss, in nats per target token; its gradient with respect to the one-hot tokens, (tokens, vocabulary) on
+            the CPU; and the norm of the gradient with respect to their embeddings.
         """
         embed = self.model.get_input_embeddings()
         ids = self._inputs(suffix[None].to(self.model.device))
@@ -203,7 +296,9 @@ def sample_candidates(
     n_replace: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Suffixes with `n_replace` tokens swapped, each for one of the `topk` of largest predicted gain.
+    """Draw suffixes with `n_replace` tokens swapped, each for one of the `topk` of largest predicted gain.
+
+    Zou et al. 2023, arXiv 2307.15043, Algorithm 1. Taught in notebook 06.
 
     Parameters
     ----------
@@ -212,7 +307,15 @@ def sample_candidates(
     gradient
         (tokens, vocabulary), of the loss with respect to the one-hot tokens.
     allowed
-        tokens that may be put in.
+        (allowed tokens,) ids that may be put in.
+    width
+        how many suffixes are drawn.
+    topk
+        swaps of each position that are drawn from.
+    n_replace
+        positions swapped in each.
+    generator
+        of the draws.
 
     Returns
     -------
@@ -227,12 +330,40 @@ def sample_candidates(
 
 
 def top_swaps(gradient: Tensor, allowed: Tensor, k: int) -> Tensor:
-    """For every position the k allowed tokens with the most negative gradient: (tokens, k); fewer if fewer are allowed."""
+    """Find for every position the k allowed tokens with the most negative gradient.
+
+    Parameters
+    ----------
+    gradient
+        (tokens, vocabulary), of the loss with respect to the one-hot tokens.
+    allowed
+        (allowed tokens,) ids.
+
+    Returns
+    -------
+    Tensor
+        (tokens, k) ids; fewer than k if fewer are allowed.
+    """
     order = gradient[:, allowed].topk(min(k, len(allowed)), dim=1, largest=False).indices
     return allowed[order]
 
 
 def predicted_gains(suffix: Tensor, gradient: Tensor, candidates: Tensor) -> Tensor:
-    """First-order fall of the loss of each candidate: (candidates,)."""
+    """Compute the first-order fall of the loss of each candidate, in nats per target token. Taught in notebook 06.
+
+    Parameters
+    ----------
+    suffix
+        (tokens,).
+    gradient
+        (tokens, vocabulary), of the loss with respect to the one-hot tokens.
+    candidates
+        (candidates, tokens).
+
+    Returns
+    -------
+    Tensor
+        (candidates,).
+    """
     positions = torch.arange(len(suffix))
     return (gradient[positions, suffix] - gradient[positions, candidates]).sum(dim=1)

@@ -2,88 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
-from typing import TYPE_CHECKING
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
-from ..unlearning.result import UnlearnResult
-from .recovery import Baselines, Recovery, measure_baselines, said
-
-if TYPE_CHECKING:
-    from .recovery import Questions
+from .recovery import Recovery
+from .subject import DEFAULT_BUDGET, Budget, Subject
 
 
-def transfer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    result: UnlearnResult,
-    questions: Questions,
-    suffix: str,
-    *,
-    seed: int = 0,
-    baselines: Baselines | None = None,
-    progress: bool = True,
-) -> Recovery:
-    """Put `suffix` behind each question. Controls: its tokens in random order, and the base model with the suffix.
+def transfer(subject: Subject, budget: Budget = DEFAULT_BUDGET) -> Recovery:
+    """Put the subject's suffix behind each question. Controls: its tokens in random order, and the base model.
+
+    Zou et al. 2023, arXiv 2307.15043. Taught in notebook 07.
 
     Parameters
     ----------
-    model
-        the base model; unchanged on return.
-    questions
-        as `accuracy` takes them.
-    suffix
-        such as `gcg` finds on the base model.
-    seed
-        of the random order. It is put behind the question as text, which may be tokenised otherwise than
-        it was cut.
-    baselines
-        of these questions, where they are known already.
+    subject
+        the edit under attack, with a suffix such as `gcg` finds on the base model.
+    budget
+        its seed draws the random order. The suffix is put behind the question as text, which may be tokenised
+        otherwise than it was cut.
 
     Returns
     -------
     Recovery
-        with details ``suffix`` and ``shuffled``.
+        with details ``suffix``, ``shuffled`` and ``seed``.
 
     Raises
     ------
     RmuLabError
-        if the suffix has fewer than two different tokens, which leaves no other order, or a question or the edit
-        does not fit.
+        if there is no suffix, it has fewer than two different tokens, which leaves no other order, or a question or
+        the edit does not fit.
     """
-    start = time.perf_counter()
-    other = shuffled(tokenizer, suffix, seed)
-    known = baselines or measure_baselines(model, tokenizer, result, questions, progress=progress)
+    subject.require("suffix")
+    suffix, other = subject.suffix, shuffled(subject.tokenizer, subject.suffix, budget.seed)
+    reference, start = subject.reference, time.perf_counter()
 
     def with_text(text: str) -> list[dict]:
-        return [{**row, "question": _behind(row["question"], text)} for row in questions]
+        return [{**row, "question": f"{row['question'].strip()} {text.strip()}"} for row in subject.questions]
 
-    with result.applied(model):
-        attacked = accuracy(model, tokenizer, with_text(suffix), progress=progress)
-        written = said(model, tokenizer, [_behind(question, suffix) for question in known.read])
-        random_order = accuracy(model, tokenizer, with_text(other), progress=progress)
-    base = accuracy(model, tokenizer, with_text(suffix), progress=progress)
-    return Recovery(
-        attack="suffix",
-        start=known.unlearned,
-        attacked=attacked,
-        controls={"tokens in random order": (known.unlearned, random_order), "base model": (known.base, base)},
-        details={"suffix": suffix, "shuffled": other, "seed": seed},
-        generations=known.beside(written),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _behind(question: str, text: str) -> str:
-    return f"{question.strip()} {text.strip()}"
+    details = {"suffix": suffix, "shuffled": other, "seed": budget.seed}
+    found = subject.ask_again("suffix", with_text(suffix), details=details, progress=budget.progress)
+    with subject.unlearned():
+        random_order = subject.accuracy(with_text(other), progress=budget.progress)
+    controls = {"tokens in random order": (reference.unlearned, random_order)} | found.controls
+    return dataclasses.replace(found, controls=controls, seconds=time.perf_counter() - start)
 
 
 def shuffled(tokenizer: PreTrainedTokenizerBase, suffix: str, seed: int) -> str:
-    """The tokens of `suffix` in another order, as text.
+    """Return the tokens of `suffix` in another order, as text.
 
     Raises
     ------

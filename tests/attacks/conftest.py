@@ -3,6 +3,7 @@
 import pytest
 
 from rmu_lab import UnlearnConfig, unlearn
+from rmu_lab.attacks import ATTACKS, Budget, Subject
 from tests.conftest import made_up_texts, tiny_model
 
 FORGET, RETAIN = made_up_texts(12, seed=11), made_up_texts(12, seed=12)
@@ -18,6 +19,7 @@ def made_up_questions(n, seed, prefix):
 
 
 QUESTIONS, DEV = made_up_questions(10, 5, "test"), made_up_questions(8, 6, "dev")
+QUIET = Budget(progress=False)
 CONFIG = UnlearnConfig(layer=3, steps=6, batch_size=3, max_length=16, lr=2e-2, alpha=0.1)
 
 
@@ -33,3 +35,18 @@ def model():
 @pytest.fixture
 def result(model, tokenizer):
     return edit_of(model, tokenizer)
+
+
+@pytest.fixture
+def subject(model, tokenizer, result):
+    """With all material but a suffix and rephrased questions."""
+    return Subject(model, tokenizer, result, QUESTIONS, dev_questions=DEV, forget=FORGET, retain=RETAIN)
+
+
+@pytest.fixture
+def table():
+    """The table of attacks, put back when a test that adds to it is over."""
+    kept = dict(ATTACKS)
+    yield ATTACKS
+    ATTACKS.clear()
+    ATTACKS.update(kept)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,10 +7,10 @@ from rmu_lab import RmuLabError, accuracy, token_states
 from rmu_lab.activations import edited_output
 from rmu_lab.attacks import ablate
 from rmu_lab.attacks.ablate import Shift, find_shift
-from tests.attacks.conftest import FORGET, QUESTIONS
+from tests.attacks.conftest import FORGET, QUESTIONS, QUIET
 from tests.conftest import same_weights, weights_of
 
-SETTINGS = {"n_random": 2, "max_length": 16, "progress": False}
+SETTINGS = {"n_random": 2, "max_length": 16}
 
 
 @pytest.fixture
@@ -47,9 +49,9 @@ def test_matched_norm_takes_away_as_much_along_another_direction(found):
     torch.testing.assert_close((theirs @ other).abs(), theirs.norm(dim=-1), rtol=1e-4, atol=1e-4)
 
 
-def test_attack_and_controls(found, model, tokenizer, result):
+def test_attack_and_controls(found, subject, model, tokenizer, result):
     before = weights_of(model)
-    recovery = ablate(model, tokenizer, result, QUESTIONS, FORGET, **SETTINGS)
+    recovery = ablate(subject, QUIET, **SETTINGS)
     assert same_weights(model, before) and not any(module._forward_hooks for module in model.modules())
     with result.applied(model):
         start = accuracy(model, tokenizer, QUESTIONS, progress=False)
@@ -63,7 +65,7 @@ def test_attack_and_controls(found, model, tokenizer, result):
         torch.cosine_similarity(result.directions["forget"], found.direction, dim=0).item(), abs=1e-5
     )
     assert details["component"][1] - details["component"][0] == pytest.approx(details["length"], rel=1e-4)
-    again = ablate(model, tokenizer, result, QUESTIONS, FORGET, **SETTINGS)
+    again = ablate(subject, QUIET, **SETTINGS)
     assert again.controls == recovery.controls
 
 
@@ -78,16 +80,25 @@ def test_an_edit_that_is_one_shift_is_undone_by_taking_it_out(model, tokenizer):
     )
 
 
-def test_errors_leave_the_model_as_it_was(model, tokenizer, result, monkeypatch):
+def test_another_layer_and_fewer_texts(subject, model, tokenizer, result):
+    found = ablate(replace(subject, layer=4), QUIET, max_texts=5, **SETTINGS)
+    assert (found.details["layer"], found.details["texts"]) == (4, 5)
+    shift = find_shift(model, tokenizer, result, FORGET[:5], 4, 16)
+    assert found.details["length"] == pytest.approx(shift.length)
+
+
+def test_errors_leave_the_model_as_it_was(subject, model, monkeypatch):
     before = weights_of(model)
-    for changes, message in (
-        ({"layer": 0}, "changes nothing after block 0"),
-        ({"layer": 9}, "layer is 9"),
-        ({"n_random": 0}, "n_random is 0"),
+    for material, settings, message in (
+        ({"layer": 0}, {}, "changes nothing after block 0"),
+        ({"layer": 9}, {}, "layer is 9"),
+        ({}, {"n_random": 0}, "n_random is 0"),
+        ({}, {"max_texts": 0}, "max_texts is 0"),
+        ({"forget": ()}, {}, r"No texts of the topic were given; give it as Subject\(\.\.\., forget="),
     ):
         with pytest.raises(RmuLabError, match=message):
-            ablate(model, tokenizer, result, QUESTIONS, FORGET, **SETTINGS | changes)
+            ablate(replace(subject, **material), QUIET, **SETTINGS | settings)
     monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        ablate(model, tokenizer, result, QUESTIONS, FORGET, **SETTINGS)
+        ablate(subject, QUIET, **SETTINGS)
     assert same_weights(model, before) and not any(module._forward_hooks for module in model.modules())

@@ -2,13 +2,14 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
-from rmu_lab import RmuLabError, RobustnessCard, accuracy, gauntlet
-from rmu_lab.attacks import ablate
-from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
+from rmu_lab import RmuLabError, RobustnessCard, accuracy, decoder_blocks, evaluate
+from rmu_lab.attacks import Budget, Subject, ablate, gauntlet, register_attack
+from tests.attacks.conftest import DEV, FORGET, QUESTIONS, QUIET, RETAIN
 from tests.conftest import same_weights, weights_of
 
 ALL = [
@@ -24,13 +25,20 @@ ALL = [
     "logit lens",
 ]
 REPHRASED = [row | {"original": row["id"], "question": f"So, {row['question']}"} for row in QUESTIONS[:4]]
-MATERIAL = {"dev_questions": DEV, "forget": FORGET, "retain": RETAIN, "progress": False}
+STORED = Path(__file__).parents[2] / "data/results"
+CARDS = sorted([*STORED.glob("robustness/*_?.json"), *STORED.glob("methods/card_*.json")])
 
 
 @pytest.fixture
-def card(model, tokenizer, result):
+def whole(subject):
+    """With all material."""
+    return dataclasses.replace(subject, rephrased=(QUESTIONS, REPHRASED), suffix=" old fish")
+
+
+@pytest.fixture
+def card(whole, model):
     before = weights_of(model)
-    found = gauntlet(model, tokenizer, result, QUESTIONS, rephrased=(QUESTIONS, REPHRASED), suffix=" old fish", **MATERIAL)
+    found = gauntlet(whole, budget=QUIET)
     assert same_weights(model, before)
     return found
 
@@ -72,40 +80,163 @@ def test_table_has_a_row_for_each_control(card):
         assert control.endswith(f"{sum(end.accuracy for end in ends) / len(ends):.1%}")
 
 
-def test_what_lacks_time_or_material_is_named(model, tokenizer, result, monkeypatch):
-    none = gauntlet(model, tokenizer, result, QUESTIONS, seconds=0, **MATERIAL)
+def test_reference_scores_are_measured_once_for_all_attacks(whole, model, tokenizer, result, monkeypatch):
+    asked = []  # each time that questions are scored: which, how, through how many blocks, with which weights
+    honest, edited = evaluate.option_scores, next(iter(result.edit))
+    scored = [model.get_parameter(edited).detach().clone()]
+    with result.applied(model):
+        scored.append(model.get_parameter(edited).detach().clone())
+
+    def scores(model, tokenizer, rows, **how):
+        here = model.get_parameter(edited)
+        state = next((index for index, weights in enumerate(scored) if weights.equal(here)), None)
+        hooked = any(module._forward_hooks for module in model.modules())
+        asked.append(([row["question"] for row in rows], how["prefill"], len(decoder_blocks(model)), state, hooked))
+        return honest(model, tokenizer, rows, **how)
+
+    monkeypatch.setattr(evaluate, "option_scores", scores)
+    plain = [row["question"] for row in QUESTIONS]
+    card = gauntlet(whole, only=set(ALL) - {"logit lens"}, budget=QUIET)  # the lens's last block is the whole model
+    assert len(card.recoveries) == 9
+    for state in (0, 1):  # the base model's weights, the unlearned model's
+        assert asked.count((plain, "", 5, state, False)) == 1
+    gauntlet(whole, only=["prefilled"], budget=QUIET)
+    assert [asked.count((plain, "", 5, state, False)) for state in (0, 1)] == [1, 1]  # nor again by another run
+
+
+def test_what_lacks_time_or_material_is_named(subject, model, tokenizer, result, monkeypatch):
+    none = gauntlet(subject, budget=Budget(seconds=0, progress=False))
     assert none.recoveries == {} and list(none.left_out) == ALL
     assert none.left_out["suffix"] == "no suffix was given" and none.left_out["logit lens"] == "no time was left"
+    assert none.left_out["rephrased"] == "no rephrased questions were given"
     clock = iter(range(10_000))
     monkeypatch.setattr(sys.modules["rmu_lab.attacks.gauntlet"].time, "perf_counter", lambda: next(clock))
-    some = gauntlet(model, tokenizer, result, QUESTIONS, seconds=12, **MATERIAL)
+    some = gauntlet(subject, budget=Budget(seconds=12, progress=False))
     assert len(some.recoveries) >= 1 and some.left_out["logit lens"] == "no time was left"
     ran = [name for name in ALL if name in some.recoveries]
     assert ran == [name for name in ALL if name not in ("rephrased", "suffix")][: len(ran)]  # the cheapest
     assert set(ran) | set(some.left_out) == set(ALL)
 
 
+def test_questions_alone_are_enough(model, tokenizer, result):
+    card = gauntlet(Subject(model, tokenizer, result, QUESTIONS), budget=QUIET)
+    assert list(card.recoveries) == ["quantise to 8 bits", "quantise to 4 bits", "prefilled"]
+    assert list(card.digests) == ["questions"]
+    assert card.left_out == {
+        "rephrased": "no rephrased questions were given",
+        "suffix": "no suffix was given",
+        "few-shot": "no dev questions were given",
+        "ablate a direction": "no texts of the topic were given",
+        "relearn unrelated text": "no unrelated texts were given",
+        "relearn text of the topic": "no texts of the topic were given",
+        "logit lens": "no dev questions were given",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"retain": RETAIN[:3]}, "retain holds 3 texts"),
+        ({"forget": FORGET[:3]}, "forget holds 3 texts"),
         ({"dev_questions": [*DEV, QUESTIONS[0]]}, "is also asked"),
+        ({"dev_questions": DEV[:4]}, "shots is 5, with 4 solved"),
         ({"suffix": ""}, "fewer than two different tokens"),
         ({"rephrased": (DEV, REPHRASED)}, "None of `rephrased`"),
     ],
 )
-def test_material_that_does_not_fit_is_refused_at_once(change, message, model, tokenizer, result, monkeypatch):
+def test_material_that_does_not_fit_is_refused_at_once(change, message, subject, monkeypatch):
     monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
     with pytest.raises(RmuLabError, match=message):
-        gauntlet(model, tokenizer, result, QUESTIONS, **MATERIAL | change)
+        gauntlet(dataclasses.replace(subject, **change), budget=QUIET)
 
 
-def test_only_what_is_asked_for_runs(model, tokenizer, result):
-    card = gauntlet(model, tokenizer, result, QUESTIONS, only=["prefilled", "logit lens"], **MATERIAL)
+def test_only_what_is_asked_for_runs(subject):
+    card = gauntlet(subject, only=["prefilled", "logit lens"], budget=QUIET)
     assert list(card.recoveries) == ["prefilled", "logit lens"]
     assert card.left_out["few-shot"] == "it was not asked for" and len(card.left_out) == len(ALL) - 2
-    with pytest.raises(RmuLabError, match="There is no attack 'prefill'"):
-        gauntlet(model, tokenizer, result, QUESTIONS, only=["prefill"], **MATERIAL)
+    with pytest.raises(RmuLabError, match=r"There is no attack 'prefill'; use some of 'quantise to 8 bits', .*'logit lens'"):
+        gauntlet(subject, only=["prefill"], budget=QUIET)
+
+
+def test_an_attack_of_your_own_is_one_function_and_one_line(subject, table, tmp_path):
+    @register_attack("shouted")
+    def shout(subject, budget):
+        louder = [row | {"question": row["question"].upper()} for row in subject.questions]
+        return subject.ask_again("shout", louder)
+
+    whole = gauntlet(subject, budget=QUIET)
+    assert list(whole.recoveries)[-1] == "shouted"  # the last
+    card = gauntlet(subject, only=["shouted", "prefilled"], budget=QUIET)
+    assert list(card.recoveries) == ["prefilled", "shouted"]
+    found, alone = card.recoveries["shouted"], shout(subject, QUIET)
+    assert found == dataclasses.replace(alone, attack="shouted", seconds=found.seconds)
+    assert found.controls["base model"][0] == card.base and found.difference("base model").change == pytest.approx(
+        alone.recovered.change - (alone.controls["base model"][1].accuracy - card.base.accuracy)
+    )
+    assert RobustnessCard.load(card.save(tmp_path / "card.json")) == card
+    assert card.table()[-1][0] == "shouted"
+
+
+def shout_on(subject, budget):
+    return subject.ask_again("", subject.questions)
+
+
+def test_names_and_needs_of_registered_attacks(subject, table):
+    register_attack("shouted", needs=("suffix",))(shout_on)
+    assert gauntlet(subject, only=["shouted"], budget=QUIET).left_out["shouted"] == "no suffix was given"
+    register_attack("shouted")(shout_on)  # a notebook's cell that is run again
+    assert list(table)[-2:] == ["logit lens", "shouted"] and table["shouted"].needs == ()
+    for taken in ("shouted", "suffix", "prefilled"):
+        with pytest.raises(RmuLabError, match=f"There is an attack '{taken}' already; .*'quantise to 8 bits', .*'shouted'"):
+            register_attack(taken)(lambda subject, budget: None)
+    for needs in (("suffixes",), "suffix"):
+        with pytest.raises(RmuLabError, match=r"needs is .*; give a tuple of some of 'dev_questions', .*'layer'\."):
+            register_attack("whispered", needs=needs)
+
+
+def test_a_registered_attack_can_refuse_its_material_and_has_to_return_a_recovery(subject, table, monkeypatch):
+    def refuse(subject, budget):
+        raise RmuLabError(f"no whispering with seed {budget.seed}")
+
+    register_attack("silent")(lambda subject, budget: None)
+    with pytest.raises(RmuLabError, match="The attack 'silent' returned NoneType; it must return a Recovery"):
+        gauntlet(subject, only=["silent"], budget=QUIET)
+    register_attack("whispered", check=refuse)(shout_on)
+    monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
+    with pytest.raises(RmuLabError, match="no whispering with seed 3"):
+        gauntlet(subject, budget=Budget(seed=3, progress=False))
+
+
+def leaves(plain, place=()):
+    """Every value of nested lists and dictionaries by its place."""
+    if not isinstance(plain, dict | list):
+        return {place: plain}
+    items = plain.items() if isinstance(plain, dict) else enumerate(plain)
+    return {found: value for key, part in items for found, value in leaves(part, (*place, key)).items()}
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_stored_cards_load_and_their_numbers_are_those_of_their_answers(path):
+    plain, card = json.loads(path.read_text()), RobustnessCard.load(path)
+    again = leaves(json.loads(json.dumps(card.to_dict())))
+    assert again.keys() == leaves(plain).keys()
+    for place, value in leaves(plain).items():  # intervals are computed anew, by another way of rounding
+        assert again[place] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value)
+    assert set(card.recoveries) | set(card.left_out) == set(ALL)
+    assert [name for name in ALL if name in card.recoveries] == list(card.recoveries)
+    for name, recovery in card.recoveries.items():
+        stored, n = plain["recoveries"][name], len(recovery.start.correct)
+        right = {side: stored[side]["correct"].count("1") for side in ("start", "attacked")}
+        assert recovery.recovered.change == pytest.approx((right["attacked"] - right["start"]) / n)
+        if name != "rephrased":
+            assert recovery.start == card.unlearned
+        for control, (before, *ends) in recovery.controls.items():
+            gain = sum(end.accuracy - before.accuracy for end in ends) / len(ends)
+            assert recovery.difference(control).change == pytest.approx(recovery.recovered.change - gain)
+
+
+def test_all_stored_cards_are_there():
+    assert [path.stem for path in CARDS] == ["card_scrub", "adaptive_rmu_0", "adaptive_rmu_1", "rmu_0", "rmu_1", "rna_0"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +246,7 @@ class OtherConfig:
     method: str = "other"
 
 
-def test_an_edit_of_another_method(model, tokenizer, result):
+def test_an_edit_of_another_method(subject, model, result):
     """All parameters of the model, vectors and embedding among them, no steered block and no direction."""
     generator = torch.Generator().manual_seed(0)
     edit = {
@@ -123,12 +254,13 @@ def test_an_edit_of_another_method(model, tokenizer, result):
         for name, parameter in model.named_parameters()
     }
     other = dataclasses.replace(result, edit=edit, directions={}, config=OtherConfig())
+    subject = dataclasses.replace(subject, result=other, suffix=" old fish")
     before = weights_of(model)
-    card = gauntlet(model, tokenizer, other, QUESTIONS, suffix=" old fish", layer=2, **MATERIAL)
+    card = gauntlet(dataclasses.replace(subject, layer=2), budget=QUIET)
     assert same_weights(model, before)
     assert set(card.left_out) == {"rephrased"}
     assert card.recoveries["ablate a direction"].details["layer"] == 2
-    without = gauntlet(model, tokenizer, other, QUESTIONS, only=["ablate a direction"], **MATERIAL)
+    without = gauntlet(subject, only=["ablate a direction"], budget=QUIET)
     assert without.left_out["ablate a direction"] == "the edit steers no block, and no layer was given"
-    with pytest.raises(RmuLabError, match="steers no block; give the layer"):
-        ablate(model, tokenizer, other, QUESTIONS, FORGET, progress=False)
+    with pytest.raises(RmuLabError, match="The edit steers no block, and no layer was given; give it as Subject"):
+        ablate(subject, QUIET)

@@ -7,7 +7,7 @@ from rmu_lab.attacks import lens, through_block
 from rmu_lab.evaluate import option_scores
 from rmu_lab.models import final_norm
 from rmu_lab.questions import cloze_prompt
-from tests.attacks.conftest import DEV, QUESTIONS
+from tests.attacks.conftest import DEV, QUESTIONS, QUIET
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
 
 
@@ -53,9 +53,9 @@ def test_the_model_is_whole_again(family, tokenizer):
             pass
 
 
-def test_block_is_chosen_on_dev_and_reported_on_test(model, tokenizer, result):
+def test_block_is_chosen_on_dev_and_reported_on_test(subject, model, tokenizer, result):
     before = weights_of(model)
-    found = lens(model, tokenizer, result, QUESTIONS, dev_questions=DEV, progress=False)
+    found = lens(subject, QUIET)
     assert same_weights(model, before)
     dev, test, base = [], [], []
     for k in range(5):
@@ -73,3 +73,10 @@ def test_block_is_chosen_on_dev_and_reported_on_test(model, tokenizer, result):
     with through_block(model, block):
         assert found.controls["base model"][1] == accuracy(model, tokenizer, QUESTIONS, progress=False)
     assert found.controls["base model"][0] == accuracy(model, tokenizer, QUESTIONS, progress=False)
+
+
+def test_first_dev_questions_choose_the_block(subject, model, tokenizer):
+    found = lens(subject, QUIET, max_dev_questions=5)
+    for block, share in enumerate(found.details["base_dev_accuracy"]):
+        with through_block(model, block):
+            assert share == accuracy(model, tokenizer, DEV[:5], progress=False).accuracy

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from rmu_lab import RmuLabError, accuracy
 from rmu_lab.attacks import prompt
 from rmu_lab.attacks.prompts import few_shot, pairs
 from rmu_lab.questions import cloze_prompt
-from tests.attacks.conftest import DEV, QUESTIONS
+from tests.attacks.conftest import DEV, QUESTIONS, QUIET
 from tests.conftest import same_weights, weights_of
 
 REPHRASED = [row | {"id": f"r-{n}", "original": QUESTIONS[n]["id"], "question": f"So, {row['question']}"}
@@ -38,14 +40,11 @@ def test_rephrased_questions_meet_their_originals():
 
 
 @pytest.mark.parametrize("kind", ["few-shot", "rephrased", "prefilled"])
-def test_both_models_are_asked_in_the_same_way(kind, model, tokenizer, result):
+def test_both_models_are_asked_in_the_same_way(kind, subject, model, tokenizer, result):
     before = weights_of(model)
-    material = {
-        "few-shot": {"solved": DEV, "shots": 2},
-        "rephrased": {"rephrased": REPHRASED},
-        "prefilled": {"prefill": " It is"},
-    }
-    found = prompt(model, tokenizer, result, QUESTIONS, kind, **material[kind], progress=False)
+    subject = replace(subject, rephrased=(QUESTIONS, REPHRASED))
+    settings = {"few-shot": {"shots": 2}, "rephrased": {}, "prefilled": {"prefill": " It is"}}
+    found = prompt(subject, QUIET, kind, **settings[kind])
     assert same_weights(model, before)
     plain = [QUESTIONS[n] for n in (7, 2, 4)] if kind == "rephrased" else QUESTIONS
     asked = {"few-shot": few_shot(QUESTIONS, DEV, 2, 0), "rephrased": REPHRASED, "prefilled": QUESTIONS}[kind]
@@ -61,6 +60,10 @@ def test_both_models_are_asked_in_the_same_way(kind, model, tokenizer, result):
     assert [said.question for said in found.generations] == [row["question"] for row in plain[:3]]
 
 
-def test_unknown_kind(model, tokenizer, result):
+def test_unknown_kind_and_missing_material(subject):
     with pytest.raises(RmuLabError, match="kind is 'loud'"):
-        prompt(model, tokenizer, result, QUESTIONS, "loud")
+        prompt(subject, QUIET, "loud")
+    with pytest.raises(RmuLabError, match="No rephrased questions were given"):
+        prompt(subject, QUIET, "rephrased")
+    with pytest.raises(RmuLabError, match="No dev questions were given"):
+        prompt(replace(subject, dev_questions=[]), QUIET)

@@ -6,7 +6,7 @@ import torch
 from rmu_lab import RmuLabError, accuracy
 from rmu_lab.attacks import quantise
 from rmu_lab.attacks.quantise import rounded
-from tests.attacks.conftest import QUESTIONS
+from tests.attacks.conftest import QUESTIONS, QUIET
 from tests.conftest import same_weights, weights_of
 
 
@@ -29,9 +29,9 @@ def test_rounding_moves_no_entry_by_more_than_half_a_step(bits, columns):
     assert torch.equal(rounded(-matrix, bits), -found)
 
 
-def test_recovery_and_control_are_of_rounded_matrices(model, tokenizer, result):
+def test_recovery_and_control_are_of_rounded_matrices(subject, model, tokenizer, result):
     before = weights_of(model)
-    found = quantise(model, tokenizer, result, QUESTIONS, bits=3, progress=False)
+    found = quantise(subject, QUIET, bits=3)
     assert same_weights(model, before)
     with result.applied(model):
         assert found.start == accuracy(model, tokenizer, QUESTIONS, progress=False)
@@ -47,7 +47,7 @@ def test_recovery_and_control_are_of_rounded_matrices(model, tokenizer, result):
     assert found.controls["base model"][0] == accuracy(model, tokenizer, QUESTIONS, progress=False)
 
 
-def test_an_edit_below_the_step_is_rounded_away(model, tokenizer, result):
+def test_an_edit_below_the_step_is_rounded_away(subject, model, result):
     """Zhang et al.'s case: the base model's matrices are on the grid, the edit moves entries by a tenth of a step."""
     generator, edit = torch.Generator().manual_seed(0), {}
     for name in result.edit:
@@ -59,15 +59,15 @@ def test_an_edit_below_the_step_is_rounded_away(model, tokenizer, result):
         edit[name] = torch.where(groups.abs() < 6.5 * step, moved, groups).view_as(grid)  # the largest define the step
         with torch.no_grad():
             parameter.copy_(grid)
-    found = quantise(model, tokenizer, dataclasses.replace(result, edit=edit), QUESTIONS, bits=4, progress=False)
+    found = quantise(dataclasses.replace(subject, result=dataclasses.replace(result, edit=edit)), QUIET, bits=4)
     assert found.details["edit_left"] < 1e-3
     assert found.attacked == found.controls["base model"][0] == found.controls["base model"][1]
 
 
-def test_many_bits_leave_the_edit(model, tokenizer, result):
-    found = quantise(model, tokenizer, result, QUESTIONS, bits=16, progress=False)
+def test_many_bits_leave_the_edit(subject):
+    found = quantise(subject, QUIET, bits=16)
     assert found.details["edit_left"] == pytest.approx(1, abs=0.01)
     assert found.attacked == found.start
     for bits in (1, 17):
         with pytest.raises(RmuLabError, match=f"bits is {bits}"):
-            quantise(model, tokenizer, result, QUESTIONS, bits=bits)
+            quantise(subject, bits=bits)

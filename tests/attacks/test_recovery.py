@@ -1,15 +1,12 @@
-import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import Recovery, RmuLabError, accuracy, accuracy_change, answers
-from rmu_lab.attacks import Generation, measure_baselines
+from rmu_lab import Recovery, RmuLabError, accuracy_change
+from rmu_lab.attacks import Generation
 from rmu_lab.evaluate import Accuracy, wilson_interval
-from tests.attacks.conftest import QUESTIONS
-from tests.conftest import same_weights, weights_of
 
 
 def scored(correct):
@@ -76,18 +73,3 @@ def test_json_and_back():
     assert Recovery.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     with pytest.raises(RmuLabError, match="This is no recovery"):
         Recovery.from_dict({"attack": "x"})
-
-
-def test_baselines_are_what_both_models_say(model, tokenizer, result):
-    before = weights_of(model)
-    known = measure_baselines(model, tokenizer, result, QUESTIONS, read=2, progress=False)
-    assert same_weights(model, before)
-    asked = [row["question"] for row in QUESTIONS[:2]]
-    assert known.base == accuracy(model, tokenizer, QUESTIONS, progress=False)
-    base_said = answers(model, tokenizer, asked)
-    with result.applied(model):
-        assert known.unlearned == accuracy(model, tokenizer, QUESTIONS, progress=False)
-        unlearned_said = answers(model, tokenizer, asked)
-    assert known.base.predictions != known.unlearned.predictions  # or nothing here would tell them apart
-    rows = [dataclasses.astuple(row) for row in known.beside(["x", "y"])]
-    assert rows == list(zip(asked, base_said, unlearned_said, ["x", "y"], strict=True))

@@ -7,7 +7,7 @@ from rmu_lab import RmuLabError, accuracy, decoder_blocks
 from rmu_lab.attacks import relearn
 from rmu_lab.attacks.relearn import fine_tuned
 from rmu_lab.corpora import token_batches
-from tests.attacks.conftest import QUESTIONS, RETAIN
+from tests.attacks.conftest import QUESTIONS, QUIET, RETAIN
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
 
 SETTINGS = {"steps": 5, "batch_size": 2, "lr": 3e-3, "max_length": 16}
@@ -54,23 +54,23 @@ def test_loss_leaves_padding_out(model, tokenizer):
         assert losses == pytest.approx([total / count], rel=1e-5)
 
 
-def test_the_control_is_the_same_fine_tune_of_the_base(model, tokenizer, result):
+def test_the_control_is_the_same_fine_tune_of_the_base(subject, model, tokenizer, result):
     before = weights_of(model)
-    found = relearn(model, tokenizer, result, QUESTIONS, RETAIN, **SETTINGS, progress=False)
+    found = relearn(subject, QUIET, RETAIN, **SETTINGS)
     assert same_weights(model, before)
     still = dataclasses.replace(result, edit={})  # an edit that edits nothing
-    on_base = relearn(model, tokenizer, still, QUESTIONS, RETAIN, **SETTINGS, progress=False)
+    on_base = relearn(dataclasses.replace(subject, result=still), QUIET, RETAIN, **SETTINGS)
     assert found.controls["base model"] == (on_base.start, on_base.attacked)
     assert found.details["losses"] != on_base.details["losses"]
     with result.applied(model):
         assert found.start == accuracy(model, tokenizer, QUESTIONS, progress=False)
 
 
-def test_the_model_is_put_back_after_an_error(model, tokenizer, result, monkeypatch):
+def test_the_model_is_put_back_after_an_error(subject, model, tokenizer, monkeypatch):
     before = weights_of(model)
     for lr, message in ((1e30, "The loss is (nan|inf) at step"), (-1, "must be positive")):
         with pytest.raises(RmuLabError, match=message):
-            relearn(model, tokenizer, result, QUESTIONS, RETAIN, **SETTINGS | {"lr": lr}, progress=False)
+            relearn(subject, QUIET, RETAIN, **SETTINGS | {"lr": lr})
         assert same_weights(model, before)
     monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
     with (
@@ -79,3 +79,10 @@ def test_the_model_is_put_back_after_an_error(model, tokenizer, result, monkeypa
     ):
         accuracy(model, tokenizer, QUESTIONS)
     assert same_weights(model, before)
+
+
+def test_ten_unrelated_texts_are_learned_by_default(subject):
+    found = relearn(subject, QUIET, **SETTINGS)
+    assert found == dataclasses.replace(relearn(subject, QUIET, RETAIN[:10], **SETTINGS), seconds=found.seconds)
+    with pytest.raises(RmuLabError, match="No unrelated texts were given"):
+        relearn(dataclasses.replace(subject, retain=()), QUIET)

@@ -1,15 +1,17 @@
+from dataclasses import replace
+
 import pytest
 
 from rmu_lab import RmuLabError, accuracy
 from rmu_lab.attacks import transfer
 from rmu_lab.attacks.transfer import shuffled
-from tests.attacks.conftest import QUESTIONS
+from tests.attacks.conftest import QUESTIONS, QUIET
 from tests.conftest import same_weights, weights_of
 
 
-def test_suffix_stands_behind_each_question(model, tokenizer, result):
+def test_suffix_stands_behind_each_question(subject, model, tokenizer, result):
     before = weights_of(model)
-    found = transfer(model, tokenizer, result, QUESTIONS, " old green fish table", progress=False)
+    found = transfer(replace(subject, suffix=" old green fish table"), QUIET)
     assert same_weights(model, before)
 
     def asked(text):
@@ -22,7 +24,13 @@ def test_suffix_stands_behind_each_question(model, tokenizer, result):
         assert found.start == accuracy(model, tokenizer, QUESTIONS, progress=False)
         assert found.attacked == asked("old green fish table")
         assert found.controls["tokens in random order"] == (found.start, asked(other.strip()))
-    assert found.controls["base model"][1] == asked("old green fish table")
+    assert found.controls["base model"] == (
+        accuracy(model, tokenizer, QUESTIONS, progress=False),
+        asked("old green fish table"),
+    )
+    assert list(found.controls) == ["tokens in random order", "base model"]
+    with pytest.raises(RmuLabError, match="No suffix was given"):
+        transfer(subject, QUIET)
 
 
 def test_shuffled_has_the_same_tokens_in_another_order(tokenizer):

@@ -1,22 +1,23 @@
 """Every attack leaves the base model as it was, also if it is stopped in the middle; and on the real model they work."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from rmu_lab import UnlearnConfig, decoder_blocks, evaluate, gauntlet, load_corpus, load_questions, unlearn
-from rmu_lab.attacks import ablate, lens, measure_baselines, prompt, quantise, relearn, transfer
-from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
+from rmu_lab import UnlearnConfig, decoder_blocks, evaluate, load_corpus, load_questions, unlearn
+from rmu_lab.attacks import Subject, ablate, gauntlet, lens, prompt, quantise, relearn, transfer
+from tests.attacks.conftest import QUIET, RETAIN
 from tests.conftest import same_weights, weights_of
 
 ATTACKS = {
-    "ablate": lambda *start, **how: ablate(*start, FORGET, n_random=2, **how),
-    "lens": lambda *start, **how: lens(*start, dev_questions=DEV, **how),
-    "few-shot": lambda *start, **how: prompt(*start, "few-shot", solved=DEV, shots=2, **how),
-    "prefilled": lambda *start, **how: prompt(*start, "prefilled", **how),
-    "quantise": lambda *start, **how: quantise(*start, **how),
-    "relearn": lambda *start, **how: relearn(*start, RETAIN, steps=2, batch_size=2, max_length=16, **how),
-    "transfer": lambda *start, **how: transfer(*start, " old green fish", **how),
+    "ablate": lambda subject: ablate(subject, QUIET, n_random=2),
+    "lens": lambda subject: lens(subject, QUIET),
+    "few-shot": lambda subject: prompt(subject, QUIET, "few-shot", shots=2),
+    "prefilled": lambda subject: prompt(subject, QUIET, "prefilled"),
+    "quantise": lambda subject: quantise(subject, QUIET),
+    "relearn": lambda subject: relearn(subject, QUIET, RETAIN, steps=2, batch_size=2, max_length=16),
+    "transfer": lambda subject: transfer(subject, QUIET),
 }
 
 
@@ -25,10 +26,11 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_model_is_unchanged_wherever_an_attack_stops(name, model, tokenizer, result, monkeypatch):
+def test_the_model_is_unchanged_wherever_an_attack_stops(name, subject, model, monkeypatch):
     before, blocks = weights_of(model), list(decoder_blocks(model))
     asking = [parameter.requires_grad for parameter in model.parameters()]
-    known = measure_baselines(model, tokenizer, result, QUESTIONS, read=1, progress=False)
+    subject = replace(subject, suffix=" old green fish", n_generations=1)
+    assert subject.reference.unlearned  # known before an attack is stopped
     honest = evaluate.option_scores
     for stop_at in itertools.count():  # the first, second, ... time that questions are asked, until it runs through
         calls = itertools.count()
@@ -40,7 +42,7 @@ def test_the_model_is_unchanged_wherever_an_attack_stops(name, model, tokenizer,
 
         monkeypatch.setattr(evaluate, "option_scores", scores)
         try:
-            ATTACKS[name](model, tokenizer, result, QUESTIONS, baselines=known, progress=False)
+            ATTACKS[name](subject)
         except Stopped:
             ended = False
         else:
@@ -63,16 +65,8 @@ def test_gauntlet_on_smollm2(smollm2):
     result = unlearn(model, tokenizer, texts["forget"], texts["retain"], UnlearnConfig(), progress=False)
     test, dev = (load_questions("bio", split).shuffle(seed=1) for split in ("test", "dev"))
     asked = ["quantise to 8 bits", "ablate a direction"]  # the dear ones run in notebook 07
-    card = gauntlet(
-        model,
-        tokenizer,
-        result,
-        test.select(range(32)),
-        dev_questions=dev.select(range(8)),
-        only=asked,
-        progress=False,
-        **texts,
-    )
+    subject = Subject(model, tokenizer, result, test.select(range(32)), dev_questions=dev.select(range(8)), **texts)
+    card = gauntlet(subject, only=asked, budget=QUIET)
     assert same_weights(model, before) and [*card.recoveries] == asked
     assert card.unlearned.accuracy <= card.base.accuracy - 0.25
     shift = card.recoveries["ablate a direction"]

@@ -1,6 +1,7 @@
 """The one protocol of all methods: every family through every method, methods of one's own, and what can be passed in."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, accuracy, cli, grid, load_sweep, sweep, unlearn
+from rmu_lab.attacks import RobustnessCard, Subject, gauntlet
 from rmu_lab.unlearning.baselines import NPO, SSD
 from rmu_lab.unlearning.directions import random_directions
 from rmu_lab.unlearning.method import METHODS, EditMethod, LossMethod, config_from_dict, config_of, method_of, register
@@ -26,15 +28,6 @@ def short_config(method):
     fields = {item.name for item in dataclasses.fields(METHODS[method].config)}
     short = {**SHORT, "layer": 3, "texts": 3, "threshold": 2.0}
     return config_of(method, {name: value for name, value in short.items() if name in fields})
-
-
-@pytest.fixture
-def table():
-    """METHODS, put back afterwards."""
-    before = dict(METHODS)
-    yield METHODS
-    METHODS.clear()
-    METHODS.update(before)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -77,11 +70,19 @@ def test_unlearn_and_sweep_take_the_readmes_method(own_method, tokenizer, tmp_pa
     assert [row.config for row in rows[1:]] == configs and all(row.scores for row in rows)
 
 
-@pytest.mark.parametrize("command", ["unlearn", "sweep"])
-def test_the_command_line_takes_the_readmes_method(command, tokenizer, tmp_path):
-    import json
-    import sys
+def test_the_gauntlet_attacks_an_edit_of_the_readmes_method_by_the_readmes_attack(
+    own_method, own_attack, tokenizer, tmp_path
+):
+    model = tiny_model("llama")
+    result = unlearn(model, tokenizer, FORGET, RETAIN, own_method(**SHORT), progress=False)
+    card = gauntlet(Subject(model, tokenizer, result, QUESTIONS), only=[own_attack, "quantise to 4 bits"])
+    assert list(card.recoveries) == ["quantise to 4 bits", own_attack]
+    assert set(card.recoveries[own_attack].controls) == {"base model"}
+    assert RobustnessCard.load(card.save(tmp_path / "card.json")).config == result.config
 
+
+@pytest.mark.parametrize("command", ["unlearn", "sweep"])
+def test_the_command_line_takes_the_readmes_method(command, tokenizer, tmp_path, plugins_undone):
     path = plugin("bounded_ascent.py", tmp_path)
     tiny_model("llama").save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -93,19 +94,12 @@ def test_the_command_line_takes_the_readmes_method(command, tokenizer, tmp_path)
     given += ["--set", "ceiling=5", "--lr", "0.01", "--steps", "2"]
     if command == "sweep":
         given += ["--questions", tmp_path / "questions.jsonl"]
-    before, paths = dict(METHODS), list(sys.path)
-    try:
-        outcome = CliRunner().invoke(cli.app, list(map(str, given)))
-        assert outcome.exit_code == 0, outcome.output
-        if command == "unlearn":
-            config = UnlearnResult.load(tmp_path / "out" / "unlearning").config
-        else:
-            config = load_sweep(tmp_path / "out")[1].config
-    finally:
-        METHODS.clear()
-        METHODS.update(before)
-        sys.path[:] = paths
-        sys.modules.pop(path.stem, None)
+    outcome = CliRunner().invoke(cli.app, list(map(str, given)))
+    assert outcome.exit_code == 0, outcome.output
+    if command == "unlearn":
+        config = UnlearnResult.load(tmp_path / "out" / "unlearning").config
+    else:
+        config = load_sweep(tmp_path / "out")[1].config
     assert (config.method, config.ceiling, config.lr, config.steps) == ("bounded_ascent", 5.0, 0.01, 2)
 
 
@@ -121,15 +115,15 @@ class Shrink(EditMethod):
         return matrices, {"factor": self.factor}
 
 
-def test_an_edit_of_ones_own_needs_no_training(table, tokenizer):
+def test_an_edit_of_ones_own_needs_no_training(plugins_undone, tokenizer):
     model = tiny_model("llama")
     result = unlearn(model, tokenizer, FORGET, RETAIN, Shrink(), progress=False)  # which puts it into the table
-    assert table["shrink"].config is Shrink and config_from_dict(Shrink(factor=2).to_dict()) == Shrink(factor=2.0)
+    assert METHODS["shrink"].config is Shrink and config_from_dict(Shrink(factor=2).to_dict()) == Shrink(factor=2.0)
     assert result.history == [{"step": 1, "topic": "all", "factor": 0.5}]
     assert all(matrix.equal(model.get_parameter(name) * 0.5) for name, matrix in result.edit.items())
 
 
-def test_what_is_no_method_is_refused(table):
+def test_what_is_no_method_is_refused(plugins_undone):
     @dataclass(frozen=True)
     class Nameless(LossMethod):
         pass

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rmu_lab import RmuLabError
 from rmu_lab.activations import edited_output
-from rmu_lab.attacks.gcg import GCGConfig, GCGResult, gcg, swap_gains
+from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates, top_swaps
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
 
@@ -138,7 +138,7 @@ def test_an_interrupt_keeps_the_steps_done(tokenizer, monkeypatch):
             raise KeyboardInterrupt
         return sample_candidates(*args, **kwargs)
 
-    monkeypatch.setattr(sys.modules["rmu_lab.attacks.gcg"], "sample_candidates", interrupted)
+    monkeypatch.setattr(sys.modules["rmu_lab.attacks.greedy_coordinate"], "sample_candidates", interrupted)
     part = gcg(model, tokenizer, PROMPT, TARGET, SMALL)
     monkeypatch.undo()
     assert len(part.steps) == 3

@@ -25,7 +25,7 @@ from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import write_json
 from ..provenance import provenance
-from .suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, prompt_text, sample_candidates
+from .suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class GCGStep:
 
 @dataclass(frozen=True)
 class GCGResult:
-    """What an attack came to, and all that is needed to go on with it."""
+    """Result of a search, and all that is needed to continue it. Taught in notebook 06."""
 
     prompt: str
     target: str
@@ -162,22 +162,32 @@ def gcg(
     resume: GCGResult | None = None,
     progress: bool = True,
 ) -> GCGResult:
-    """Look for a suffix to `prompt` after which the model writes `target`; the model itself is left as it is.
+    """Search for a suffix to `prompt` after which the model writes `target`; the model's weights are not changed.
 
-    The loss is the mean negative log-probability of the target's tokens. An interrupt (Ctrl-C, or *interrupt the
-    kernel*) ends the search after the steps done; the result can be gone on with.
+    Greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043). The loss is the mean negative log-probability of
+    the target's tokens. An interrupt (Ctrl-C, or *interrupt the kernel*) ends the search after the steps done; the
+    result can be gone on with. Taught in notebook 06.
 
     Parameters
     ----------
+    model, tokenizer
+        the model that is attacked, and its tokenizer.
     prompt
         with ``{suffix}`` where the suffix goes; without, it goes to the end.
     target
         what the model is to write first.
+    config
+        settings of the search; by default ``GCGConfig()``.
     resume
         an earlier result of the same attack: its steps are kept and the search goes on to `config.num_steps`, as if it
         had never stopped.
     progress
         show a bar on anything that takes over five seconds.
+
+    Returns
+    -------
+    GCGResult
+        the best suffix and every step; losses in nats per target token.
 
     Raises
     ------
@@ -333,7 +343,7 @@ def swap_gains(
     among: Literal["any", "top"] = "any",
     suffix_ids: Sequence[int] | None = None,
 ) -> SwapGains:
-    """Predicted and true gains of `config.search_width` random single swaps of the suffix. Taught in notebook 06.
+    """Measure predicted and true gains of `config.search_width` random single swaps of the suffix. Taught in notebook 06.
 
     Parameters
     ----------
@@ -342,6 +352,11 @@ def swap_gains(
         draws them.
     suffix_ids
         tokens to swap in; by default those of `config.suffix`.
+
+    Returns
+    -------
+    SwapGains
+        gains in nats per target token, one for each swap.
 
     Raises
     ------
@@ -364,28 +379,3 @@ def swap_gains(
         losses, _ = loss_of(candidates)
     predicted = predicted_gains(suffix, gradient, candidates)
     return SwapGains(loss, norm, tuple(predicted.tolist()), tuple((loss - losses).tolist()))
-
-
-def reply(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str,
-    suffix: str,
-    *,
-    chat_template: bool = True,
-    max_new_tokens: int = 32,
-) -> str:
-    """What the model writes, greedily, after the prompt with this suffix sent as text: an attack is judged by this.
-
-    Taught in notebook 06.
-    """
-    text, special = prompt_text(tokenizer, prompt, suffix, chat_template=chat_template)
-    encoded = tokenizer(text, add_special_tokens=special, return_tensors="pt").to(model.device)
-    output = model.generate(
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return tokenizer.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()
