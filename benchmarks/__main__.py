@@ -109,9 +109,9 @@ def measure_sweep() -> dict:
     (batch,) = token_batches(tokenizer, load_corpus("forget_bio")["text"][:BATCH], BATCH, config.max_length)
     tokens = batch.input_ids.shape[1]
     asked = [
-        tokens_of_one
+        tokens_of_question
         for topic in sweep.TOPICS
-        for tokens_of_one in evaluation.tokens_of(
+        for tokens_of_question in evaluation.tokens_of(
             tokenizer, load_questions(topic, split="test").shuffle(seed=0).select(range(100))
         )
     ]

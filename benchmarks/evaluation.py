@@ -56,7 +56,7 @@ def published_predictions(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
             places = torch.arange(len(whole) - n, len(whole))
             score = logs[row, places - 1, ids[row, places]].sum().item()
             scores[question][choice] = score / len(rows[question]["choices"][choice])
-    return [max(range(len(of_one)), key=of_one.__getitem__) for of_one in scores]
+    return [max(range(len(options)), key=options.__getitem__) for options in scores]
 
 
 def measure(n_questions: int = 50) -> dict:

@@ -45,17 +45,17 @@ def best(rows: list[SweepRow], method: str, base: SweepRow, key: Callable[[Unlea
 
     Where every setting costs more, the one that costs least.
     """
-    of_one: dict[tuple, list[SweepRow]] = {}
+    by_setting: dict[tuple, list[SweepRow]] = {}
     for row in rows:
         if row.config and row.config.method == method:
-            of_one.setdefault(key(row.config), []).append(row)
+            by_setting.setdefault(key(row.config), []).append(row)
 
     def rank(setting: tuple) -> tuple:
-        bio, general = (fmean(row.scores[name].accuracy for row in of_one[setting]) for name in ("bio", "general"))
+        bio, general = (fmean(row.scores[name].accuracy for row in by_setting[setting]) for name in ("bio", "general"))
         cost = base.scores["general"].accuracy - general
         return (False, bio) if cost <= LOST else (True, cost)
 
-    return min((setting for setting in of_one if all(not row.error for row in of_one[setting])), key=rank)
+    return min((setting for setting in by_setting if all(not row.error for row in by_setting[setting])), key=rank)
 
 
 def chosen(rows: list[SweepRow]) -> list[UnlearnConfig]:

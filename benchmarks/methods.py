@@ -88,14 +88,14 @@ class Trial:
 
 def choices(rows: Sequence[SweepRow]) -> dict[str, MethodConfig]:
     """Each method's setting by the rule, with seed 0, from the tuning rows of all of them, the base model's first."""
-    base, of_one = rows[0], by_setting(rows)
+    base, rows_of = rows[0], by_setting(rows)
 
     def rank(config: MethodConfig) -> tuple[bool, float]:
-        lost = max(general_lost(row, base) for row in of_one[config])
-        return (True, lost) if lost > LOST else (False, dev_bio(of_one[config]))
+        lost = max(general_lost(row, base) for row in rows_of[config])
+        return (True, lost) if lost > LOST else (False, dev_bio(rows_of[config]))
 
     by_method: dict[str, list[MethodConfig]] = {}
-    for config in of_one:
+    for config in rows_of:
         by_method.setdefault(config.method, []).append(config)
     return {method: min(configs, key=rank) for method, configs in by_method.items()}
 
@@ -129,8 +129,8 @@ def dev_bio(rows: Sequence[SweepRow]) -> float:
 
 def strongest(rows: Sequence[SweepRow], chosen: Mapping[str, MethodConfig]) -> list[str]:
     """Methods in the order of their choice's bio accuracy on dev, the least first."""
-    of_one = by_setting(rows)
-    return sorted(chosen, key=lambda method: dev_bio(of_one[chosen[method]]))
+    rows_of = by_setting(rows)
+    return sorted(chosen, key=lambda method: dev_bio(rows_of[chosen[method]]))
 
 
 def short_run(config: MethodConfig, model_name: str) -> dict[str, float]:

@@ -63,14 +63,14 @@ def measure(
     assert {name: score.predictions for name, score in base.items()} == {
         name: score.predictions for name, score in base_row.scores.items()
     }
-    plain = [list(of_one["text"]) for of_one in texts]
+    plain = [list(corpus["text"]) for corpus in texts]
     few = UnlearnConfig(steps=naive_steps + 1)
     cells = {
         config.layer: median(train("published", model, tokenizer, plain, config))
         for config in grid(base=few, layer=sorted(naive_layers))
     }
     step = [float(np.interp(config.layer, list(cells), list(cells.values()))) for config in configs]
-    naive = sum(of_one * steps + evaluation for of_one in step)
+    naive = sum(seconds_of_step * steps + evaluation for seconds_of_step in step)
     return {
         "settings": len(configs),
         "layers": list(layers),

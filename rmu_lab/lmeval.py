@@ -114,7 +114,7 @@ def harness(
         lm._device = input_device(model)  # lm-eval takes that of the first parameter, which may be offloaded
         result = simple_evaluate(
             lm,
-            tasks=[task for of_one in loaded.values() for task in of_one.values()],
+            tasks=[task for group in loaded.values() for task in group.values()],
             task_manager=manager,
             num_fewshot=examples,
             limit=limit,
@@ -124,7 +124,7 @@ def harness(
     samples = {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in result["samples"].items()}
     settings = {"lm_eval": metadata.version("lm_eval"), "chat_template": chat_template, "examples": examples, "limit": limit}
     return HarnessResult(
-        scores={name: _accuracy([row for task in of_one for row in samples[task]]) for name, of_one in loaded.items()},
+        scores={name: _accuracy([row for task in group for row in samples[task]]) for name, group in loaded.items()},
         tasks={name: _accuracy(rows) for name, rows in samples.items()},
         prompts={name: rows[0]["arguments"][0][0] for name, rows in samples.items()},
         settings=settings,
@@ -173,7 +173,7 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
 def _accuracy(rows: Sequence[Mapping[str, Any]]) -> Accuracy:
     """From lm-eval's records of single questions."""
     scores = [[log_probability for log_probability, _ in row["filtered_resps"]] for row in rows]
-    predictions = tuple(max(range(len(of_one)), key=of_one.__getitem__) for of_one in scores)
+    predictions = tuple(max(range(len(options)), key=options.__getitem__) for options in scores)
     correct = tuple(bool(row["acc"]) for row in rows)
     return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, "letter")
 

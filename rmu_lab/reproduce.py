@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .corpora import load_corpus, texts_of
+from .corpora import texts_of
 from .errors import RmuLabError
 from .evaluate import Accuracy, accuracy_change
 from .files import digest, write_json
 from .lmeval import HarnessResult, harness
 from .models import load_model
+from .paper_data import CORPORA, QUESTIONS, corpus, local_corpus, local_questions
 from .provenance import provenance
 from .shapes import Shape
 from .unlearning.config import UnlearnConfig
@@ -33,42 +34,6 @@ H100_FLOPS = 989e12
 """Dense bfloat16 operations a second of an H100 SXM by its data sheet: a unit for plans, not a measurement."""
 TOKENS_PER_QUESTION = 200
 """A guess, for plans."""
-
-
-@dataclass(frozen=True)
-class HubDataset:
-    """A data set on the Hugging Face hub."""
-
-    repository: str
-    config: str | None
-    split: str
-    size: str
-    """In words, with where it is known from."""
-    access: str | None = None
-    """What to do before it can be downloaded."""
-
-    @property
-    def page(self) -> str:
-        """The address where one reads about it and asks for it."""
-        return f"https://huggingface.co/datasets/{self.repository}"
-
-
-CORPORA = {
-    "bio-forget-corpus": HubDataset(
-        "cais/wmdp-bio-forget-corpus",
-        None,
-        "train",
-        "size not stated",
-        access="gated: log in (hf auth login), ask on its page, and wait for approval",
-    ),
-    "cyber-forget-corpus": HubDataset("cais/wmdp-corpora", "cyber-forget-corpus", "train", "11 MB (data card)"),
-    "wikitext": HubDataset("Salesforce/wikitext", "wikitext-2-raw-v1", "test", "8 MB with its other splits (data card)"),
-}
-QUESTIONS = {
-    "wmdp_bio": (HubDataset("cais/wmdp", "wmdp-bio", "test", "0.3 MB (data card)"), 1273),
-    "wmdp_cyber": (HubDataset("cais/wmdp", "wmdp-cyber", "test", "0.8 MB (data card)"), 1987),
-    "mmlu": (HubDataset("cais/mmlu", None, "test", "some 4 MB of questions; up to 52 MB with its training split"), 14042),
-}
 
 
 @dataclass(frozen=True)
@@ -160,17 +125,17 @@ def plan(
         else f"{2 * shape.parameters / 1e9:.1f} GB in bfloat16 (computed)"
     }
     for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
-        here = _local_corpus(name, data)
+        here = local_corpus(name, data)
         fetched[f"corpus {name}"] = f"{here}, on this machine" if here else f"{CORPORA[name].size}, {CORPORA[name].page}"
     for task in preset.tasks:
         dataset, _ = QUESTIONS.get(task, (None, 0))
-        here = dataset and _local_questions(data).get(dataset.repository)
+        here = dataset and local_questions(data).get(dataset.repository)
         fetched[f"questions {task}"] = (
             f"{here}, on this machine" if here else f"{dataset.size}, {dataset.page}" if dataset else "as lm-eval says"
         )
     asked = {preset.model: f"{preset.access}: https://huggingface.co/{preset.model}"} if preset.access and not local else {}
     for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
-        if not _local_corpus(name, data) and CORPORA[name].access:
+        if not local_corpus(name, data) and CORPORA[name].access:
             asked[name] = f"{CORPORA[name].access}: {CORPORA[name].page}; or put {name}.jsonl into the folder of --data"
 
     lengths = config.forget_lengths or (config.max_length,)
@@ -204,55 +169,6 @@ def _methods(preset: Preset, methods: Sequence[str] | None) -> dict[str, Unlearn
     if unknown:
         raise RmuLabError(f"{preset.name} has no method {unknown[0]!r}; use {', '.join(preset.configs)}.")
     return {method: preset.configs[method] for method in methods or preset.configs}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Data
-
-
-def _local_corpus(name: str, data: str | Path | None) -> Path | None:
-    """A corpus that is a file: one that the preset names, or a copy in the folder of local data."""
-    copies = [Path(name)] if name.endswith(".jsonl") else [Path(data) / f"{name}.jsonl"] if data is not None else []
-    if name not in CORPORA and not name.endswith(".jsonl"):
-        raise RmuLabError(f"There is no corpus {name!r}; use one of {', '.join(CORPORA)}, or the path of a .jsonl file.")
-    return next((path for path in copies if path.is_file()), None)
-
-
-def _local_questions(data: str | Path | None) -> dict[str, Path]:
-    """Copies of question sets in the folder of local data, by the repository they are copies of."""
-    folders = {} if data is None else {f"cais/{name}": Path(data) / name for name in ("wmdp", "mmlu")}
-    return {repository: folder for repository, folder in folders.items() if folder.is_dir()}
-
-
-def corpus(name: str, data: str | Path | None = None) -> list[str]:
-    """Load the texts of one of `CORPORA` or of a file, in their order, empty ones left out.
-
-    The published code takes whole lines of the cyber corpus's file, JSON marks and all; here the text is taken.
-
-    Raises
-    ------
-    RmuLabError
-        saying what to ask for and where, if it cannot be had.
-    """
-    path = _local_corpus(name, data)
-    if path is not None:
-        rows = load_corpus(path)["text"]
-    else:
-        from datasets import load_dataset
-
-        dataset = CORPORA.get(name)
-        if dataset is None:
-            raise RmuLabError(f"There is no file {name}; check the path of the corpus.")
-        try:
-            rows = load_dataset(dataset.repository, dataset.config, split=dataset.split)["text"]
-        except Exception as error:  # of datasets and huggingface_hub: of many kinds
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            how = f"it is {dataset.access}" if dataset.access else "the hub must be reachable"
-            raise RmuLabError(
-                f"The corpus {name} cannot be loaded ({reason}); {how}: {dataset.page}. Or put {name}.jsonl, an object with "
-                "`text` on each line, into a folder and give it as --data."
-            ) from error
-    return [text for text in rows if text.strip()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -331,7 +247,7 @@ def reproduce(
     if not processes.main_process:
         return None
 
-    how = {"data": _local_questions(data), "chat_template": chat_template, "limit": limit, "batch_size": batch_size}
+    how = {"data": local_questions(data), "chat_template": chat_template, "limit": limit, "batch_size": batch_size}
     scores: dict[str, dict[str, Accuracy]] = {"base": {}}
     measured = {}
     for task in preset.tasks:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnResult, cli
 from rmu_lab import reproduce as package
-from rmu_lab.reproduce import Preset, corpus, plan, preset_names, reproduce
+from rmu_lab.paper_data import corpus
+from rmu_lab.reproduce import Preset, plan, preset_names, reproduce
 from rmu_lab.shapes import Shape
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_lmeval import asked, hub_copy

@@ -179,7 +179,7 @@ def _digests(subject: Subject) -> dict[str, str]:
     asked = {"questions": subject.questions, "dev_questions": subject.dev_questions}
     found = {name: digest(map(_as_text, rows)) for name, rows in asked.items() if rows}
     texts = {"forget": subject.forget, "retain": subject.retain}
-    return found | {name: digest(of_one) for name, of_one in texts.items() if of_one}
+    return found | {name: digest(corpus) for name, corpus in texts.items() if corpus}
 
 
 def _as_text(row: Mapping[str, Any]) -> str:

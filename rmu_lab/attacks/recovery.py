@@ -93,7 +93,7 @@ class Recovery:
         start, *ends = self.controls[control]
         gains = [after - before for before, after in zip(self.start.correct, self.attacked.correct, strict=True)]
         # Sums of whole numbers, so that a gain which equals the control's is exactly 0.
-        control_gains = [sum(of_one) - len(ends) * before for before, *of_one in zip(
+        control_gains = [sum(after) - len(ends) * before for before, *after in zip(
             start.correct, *(end.correct for end in ends), strict=True)]  # fmt: skip
         excess = [len(ends) * gain - other for gain, other in zip(gains, control_gains, strict=True)]
         d = [value / len(ends) for value in excess]

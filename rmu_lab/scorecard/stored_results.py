@@ -71,8 +71,8 @@ def read_depth(rows: Rows) -> Numbers:
     """Read the points of bio accuracy lost by layer, both methods at their defaults, and where c stands against ||h||."""
     base, lost = rows[0], {}
     for method in ("rmu", "adaptive_rmu"):
-        of_one = _of(rows, method=method)
-        lost[method] = dict(zip((row.config.layer for row in of_one), _lost(of_one, base, "bio"), strict=True))
+        of_method = _of(rows, method=method)
+        lost[method] = dict(zip((row.config.layer for row in of_method), _lost(of_method, base, "bio"), strict=True))
     rmu, adaptive = lost["rmu"], lost["adaptive_rmu"]
     norms = {row.config.layer: row.first["forget_norm"] for row in _of(rows, method="rmu")}
     return {
@@ -89,16 +89,16 @@ def read_depth(rows: Rows) -> Numbers:
 
 def read_growth(rows: Rows) -> Numbers:
     """Read how many times longer forget representations are in RMU's last step than in its first, by layer."""
-    of_one = {row.config.layer: row for row in _of(rows, method="rmu")}
+    by_layer = {row.config.layer: row for row in _of(rows, method="rmu")}
 
     def over(layers: Iterable[int]) -> Number:
-        return mean_of((of_one[at].last["forget_norm"] / of_one[at].first["forget_norm"] for at in layers), "layers")
+        return mean_of((by_layer[at].last["forget_norm"] / by_layer[at].first["forget_norm"] for at in layers), "layers")
 
     return {
         "growth of ‖h‖, blocks 5 to 9": over(range(5, 10)),
         "growth of ‖h‖, blocks 27 to 29": over(range(27, 30)),
         "growth of ‖h‖, blocks 18 to 22": over(range(18, 23)),
-        "c / ‖h‖, blocks 18 to 22": mean_of((570 / of_one[at].first["forget_norm"] for at in range(18, 23)), "layers"),
+        "c / ‖h‖, blocks 18 to 22": mean_of((570 / by_layer[at].first["forget_norm"] for at in range(18, 23)), "layers"),
     }
 
 
@@ -136,7 +136,7 @@ def read_one_for_all(rows: Rows) -> Numbers:
             for layer in layers
         }
         for name, by_layer in (("one", shared), ("own", own)):
-            lost[method, name] = {layer: _lost(of_one, base, "bio") for layer, of_one in by_layer.items()}
+            lost[method, name] = {layer: _lost(at_layer, base, "bio") for layer, at_layer in by_layer.items()}
     one, own = ({layer: fmean(lost["adaptive_rmu", kind][layer]) for layer in layers} for kind in ("one", "own"))
     calm = [layer for layer in layers if layer not in SINKS]
     gap = [
@@ -242,9 +242,9 @@ def read_gains(rows: list[dict[str, Any]]) -> Numbers:
     ratios = (found["RMU"][one]["gradient_norm"] / found["base"][one]["gradient_norm"] for one in questions)
     return {"token gradient, RMU / base": mean_of(ratios, "questions")} | {
         f"{model}: rank correlation of predicted and true gains": mean_of(
-            (of_one[one]["rank_correlation"] for one in questions), "questions"
+            (rows_by_prompt[prompt]["rank_correlation"] for prompt in questions), "questions"
         )
-        for model, of_one in found.items()
+        for model, rows_by_prompt in found.items()
     }
 
 

@@ -150,7 +150,7 @@ def advise(
     topics = len(by_topic) // 2
     share = max(FOLDS, texts // topics)
     chosen = {
-        kind: [text for (role, _), of_one in by_topic.items() if role == kind for text in of_one[:share]]
+        kind: [text for (role, _), corpus in by_topic.items() if role == kind for text in corpus[:share]]
         for kind in ("forget", "retain")
     }
     together = [*chosen["forget"], *chosen["retain"]]
