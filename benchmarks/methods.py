@@ -1,6 +1,7 @@
 """RMU and Adaptive RMU against seven other methods on SmolLM2: the stored runs of notebook 08.
 
     python -m benchmarks.methods --out data/results/methods --workers 2
+    python -m benchmarks.methods --out DIR --plugin bounded_ascent.py --method bounded_ascent
 
 Stopped, the same command goes on where it was. `tuning` tries six settings of every method with two seeds of its own on
 `dev` questions: 100 of bio, all 172 of general. The rule, written down before any run of it, with the settings of RMU and
@@ -40,11 +41,12 @@ from rmu_lab import (
     unlearn,
 )
 from rmu_lab.attacks import Budget, Subject, gauntlet
+from rmu_lab.cli_settings import load_plugins
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.config import MethodConfig
-from rmu_lab.unlearning.loss_method import LossMethod
+from rmu_lab.unlearning.method import LossMethod, config_class
 
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}
@@ -114,10 +116,18 @@ def general_lost(row: SweepRow, base: SweepRow) -> float:
     return 1.0 if row.error else round(base.scores["general"].accuracy - row.scores["general"].accuracy, 9)
 
 
-def tune(trial: Trial, out: Path, workers: int) -> list[SweepRow]:
+def settings_of(method: str) -> list[MethodConfig]:
+    """Settings to try of a method of one's own: six of learning rate and steps, as of the others, or its defaults."""
+    kind = config_class(method)
+    if not issubclass(kind, LossMethod):
+        return [kind()]
+    return [kind(lr=lr, steps=steps) for lr in LEARNING_RATES[NPO] for steps in (3, 6, 12)]
+
+
+def tune(trial: Trial, settings: Sequence[MethodConfig], out: Path, workers: int) -> list[SweepRow]:
     """The base model's row and those of every setting with the first dev seed, and of what is left with the second."""
     first, second = DEV_SEEDS
-    base, *rows = trial.rows([dataclasses.replace(config, seed=first) for config in SETTINGS], out, workers)
+    base, *rows = trial.rows([dataclasses.replace(config, seed=first) for config in settings], out, workers)
     left = [dataclasses.replace(row.config, seed=second) for row in rows if general_lost(row, base) <= LOST]
     return [base, *rows, *trial.rows(left, out, workers)[1:]]
 
@@ -147,7 +157,7 @@ def costs(chosen: Mapping[str, MethodConfig], out: Path, model_name: str = "smol
     """Three steps of every method, or three texts of each corpus."""
     rows = []
     for method, config in chosen.items():
-        short = dataclasses.replace(config, **{"texts" if isinstance(config, SSD) else "steps": 3})
+        short = dataclasses.replace(config, **{name: 3 for name in ("texts", "steps") if hasattr(config, name)})
         with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
             rows.append({"method": method, "config": short.to_dict(), **pool.submit(short_run, short, model_name).result()})
     write_json(out, {"benchmark": "methods, cost", "rows": rows, "provenance": provenance()})
@@ -167,8 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
     parser.add_argument("--workers", type=int, default=1, help="processes that train and score side by side")
+    parser.add_argument("--plugin", action="append", help="file or module that registers a method of yours")
+    parser.add_argument("--method", action="append", default=[], help="name of a method of yours, to be compared too")
     arguments = parser.parse_args()
     out: Path = arguments.out
+    load_plugins(arguments.plugin)
+    settings = [*SETTINGS, *(config for method in arguments.method for config in settings_of(method))]
     model, tokenizer = load_model("smollm2-135m", device="cpu")
     texts = load_corpus("forget_bio"), load_corpus("retain_general")
 
@@ -177,7 +191,7 @@ def main() -> None:
         return Trial(model, tokenizer, *texts, drawn)
 
     on_dev, on_test = trial("dev", DEV_QUESTIONS), trial("test", TEST_QUESTIONS)
-    rows = tune(on_dev, out / "tuning.jsonl", arguments.workers)
+    rows = tune(on_dev, settings, out / "tuning.jsonl", arguments.workers)
     chosen = choices(rows)
     tested = [dataclasses.replace(config, seed=seed) for config in chosen.values() for seed in SEEDS]
     on_test.rows(tested, out / "chosen.jsonl", arguments.workers)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import methods
-from benchmarks.methods import ATTACKS, DEV_SEEDS, SETTINGS, Trial, card, choices, costs, strongest, tune
+from benchmarks.methods import ATTACKS, DEV_SEEDS, SETTINGS, Trial, card, choices, costs, settings_of, strongest, tune
 from rmu_lab import Accuracy, RobustnessCard, SweepRow, UnlearnConfig, accuracy, load_model, unlearn
 from rmu_lab.unlearning.baselines import NPO, SSD, GradDiff
 from tests.attacks.conftest import DEV, FORGET, QUESTIONS, RETAIN
@@ -55,6 +55,7 @@ def test_rows_are_those_of_single_trainings(trial, tmp_path):
 
 
 def test_a_method_of_ones_own_is_compared_like_the_others(trial, tmp_path, own_method):
+    assert len(settings_of(own_method.method)) == 6 and settings_of("ssd") == [SSD()]
     _, row = trial.rows([own_method(lr=3e-3, steps=2, **SHORT)], tmp_path / "rows.jsonl")
     assert row.config.method == own_method.method and row.scores.keys() == SETS.keys()
 
@@ -66,7 +67,6 @@ def test_every_method_has_six_settings():
 
 
 def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(trial, tmp_path, monkeypatch):
-    monkeypatch.setattr(methods, "SETTINGS", CONFIGS)
     kept = {CONFIGS[0], CONFIGS[2]}
 
     def lost(row, base):
@@ -74,7 +74,7 @@ def test_what_loses_too_much_with_the_first_seed_is_not_trained_with_the_second(
         return 0.05 if dataclasses.replace(row.config, seed=0) in kept else 0.051
 
     monkeypatch.setattr(methods, "general_lost", lost)
-    base, *rows = tune(trial, tmp_path / "rows.jsonl", 1)
+    base, *rows = tune(trial, CONFIGS, tmp_path / "rows.jsonl", 1)
     tried = {
         seed: {dataclasses.replace(row.config, seed=0) for row in rows if row.config.seed == seed} for seed in DEV_SEEDS
     }

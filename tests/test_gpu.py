@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rmu_lab import GCGConfig, UnlearnConfig, accuracy, gcg, load_model, sweep, unlearn
-from rmu_lab.unlearning import unlearn as trainer
+from rmu_lab.unlearning import trunks
+from rmu_lab.unlearning.window import WindowTraining
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
 
@@ -47,7 +48,7 @@ def test_unlearn_in_bfloat16_trains_float32_matrices(model, tokenizer):
 def test_frozen_passes_made_together_change_little(model, tokenizer, monkeypatch):
     """bfloat16 rounds a larger batch's sums differently."""
     together = unlearn(model, tokenizer, *TEXTS, SHORT, progress=False)
-    monkeypatch.setattr(trainer, "tokens_at_once", lambda _model: 0)
+    monkeypatch.setattr(trunks, "tokens_at_once", lambda _model: 0)
     close(together.edit, unlearn(model, tokenizer, *TEXTS, SHORT, progress=False).edit, 5e-2)
 
 
@@ -59,7 +60,6 @@ def test_compiled_window(model, tokenizer):
 def test_one_wait_for_the_device_in_a_step_outside_the_model(model, tokenizer, monkeypatch):
     """Losses, targets, metrics and the optimiser leave the GPU to itself; what transformers does in the frozen pass is
     its own."""
-    run_frozen, stored_pass, read = trainer.run_frozen, trainer.stored_pass, trainer._read
 
     def free(function):
         def call(*args):
@@ -71,11 +71,10 @@ def test_one_wait_for_the_device_in_a_step_outside_the_model(model, tokenizer, m
 
         return call
 
-    monkeypatch.setattr(trainer, "run_frozen", free(run_frozen))
-    monkeypatch.setattr(trainer, "stored_pass", free(stored_pass))
-    monkeypatch.setattr(trainer, "record_batch", free(trainer.record_batch))
-    monkeypatch.setattr(trainer, "_read", free(read))
-    monkeypatch.setattr(trainer, "full_names", lambda *args: torch.cuda.set_sync_debug_mode("default") or {})
+    for name in ("run_frozen", "stored_pass", "record_batch"):
+        monkeypatch.setattr(trunks, name, free(getattr(trunks, name)))
+    monkeypatch.setattr(WindowTraining, "read", free(WindowTraining.read))
+    monkeypatch.setattr(WindowTraining, "edit", lambda _self: torch.cuda.set_sync_debug_mode("default") or {})
     try:
         unlearn(model, tokenizer, *TEXTS, SHORT, progress=False)
     finally:

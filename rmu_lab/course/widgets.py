@@ -13,7 +13,7 @@ from .plots import GREY, ROLES, show
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..unlearning.rows import SweepRow
+    from ..sweeps.rows import SweepRow
 
 
 def coefficient_explorer(record: Mapping) -> ipywidgets.Widget:

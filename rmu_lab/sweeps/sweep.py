@@ -59,11 +59,12 @@ def grid(*, base: MethodConfig | None = None, **values: Sequence[Any]) -> list[M
         if no method has such a field, it has no values, or a value is out of its range.
     """
     base = base or UnlearnConfig()
-    for name, choices in values.items():
-        if isinstance(choices, str) or not isinstance(choices, Iterable) or not list(choices):
+    choices: dict[str, list[Any]] = {}
+    for name, given in values.items():
+        choices[name] = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+        if not choices[name]:
             shown = getattr(base, name, 1)
-            raise RmuLabError(f"{name} is {choices!r}; give a list of values, such as {name}=[{shown!r}].")
-    choices = {name: list(of_field) for name, of_field in values.items()}
+            raise RmuLabError(f"{name} is {given!r}; give a list of values, such as {name}=[{shown!r}].")
     methods = choices.get("method", [base.method])
     fields = {method: ["method", *_field_names(config_class(method))] for method in methods}
     known = dict.fromkeys(itertools.chain.from_iterable(fields.values()))
