@@ -6,10 +6,10 @@ Taught in notebooks 00 (accuracy, answers), 02 (MaxLogit) and 03 (alignment).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Style = Literal["cloze", "letter"]
+Style: TypeAlias = Literal["cloze", "letter"]
+Prompt: TypeAlias = Callable[[Mapping[str, Any]], str]
+"""From a question (``question``, ``choices``, ``answer``, what else it carries) to the text before its options."""
 Z95 = NormalDist().inv_cdf(0.975)
 
 
@@ -72,9 +74,10 @@ class Accuracy:
 def accuracy(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Dataset | Sequence[Mapping],
+    questions: Dataset | Sequence[Mapping[str, Any]],
     *,
     style: Style = "cloze",
+    prompt: Prompt | None = None,
     prefill: str = "",
     batch_size: int = 16,
     progress: bool = True,
@@ -90,15 +93,34 @@ def accuracy(
         character after ``Question: ... Answer:`` is chosen (lm-eval's ``acc_norm``). ``"letter"``: the
         options are shown with letters, and the most probable letter is chosen; small models are near
         chance at that.
+    prompt
+        what stands before the options instead, made of a question; by default `cloze_prompt` or `letter_prompt`, as
+        the style says. The options' texts or letters still follow it after one blank.
     prefill
         what an answer has to begin with, such as ``" The correct answer is"``: put behind each prompt, not scored.
     batch_size
         questions run at once; less for large models or long questions.
+    progress
+        show a bar where it takes longer than some seconds.
+
+    Returns
+    -------
+    Accuracy
+        the share of right answers with its 95% interval, and the option chosen for each question.
 
     Raises
     ------
     RmuLabError
-        if there are no questions or one is not well formed (its index is named).
+        if there are no questions, or one is not well formed or `prompt` makes no text of it (its index is named).
+
+    Examples
+    --------
+    A prompt in one's own words, and one that leaves the question out::
+
+        accuracy(model, tokenizer, questions, prompt=lambda row: f"Quiz. {row['question']} It is")
+        accuracy(model, tokenizer, questions, prompt=lambda row: "Answer:")  # what the options alone give away
+
+    Taught in notebook 00.
     """
     if style not in get_args(Style):
         raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
@@ -108,8 +130,9 @@ def accuracy(
     for index, row in enumerate(rows):
         if problem := question_problem(row):
             raise RmuLabError(f"questions[{index}]: {problem}.")
-    how = {"style": style, "prefill": prefill, "batch_size": batch_size, "progress": progress}
-    scores = option_scores(model, tokenizer, rows, **how)
+    scores = option_scores(
+        model, tokenizer, rows, style=style, prompt=prompt, prefill=prefill, batch_size=batch_size, progress=progress
+    )
     if style == "cloze":
         scores = [[s / len(choice) for s, choice in zip(of_one, row["choices"], strict=True)]
                   for of_one, row in zip(scores, rows, strict=True)]  # fmt: skip
@@ -121,25 +144,39 @@ def accuracy(
 def option_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping],
+    rows: Sequence[Mapping[str, Any]],
     *,
     style: Style = "cloze",
+    prompt: Prompt | None = None,
     prefill: str = "",
     batch_size: int = 16,
     progress: bool = True,
 ) -> list[list[float]]:
-    """Log-probability (natural, summed over tokens) of each option's text or letter after its prompt and `prefill`.
+    """Compute the log-probability (natural, summed over tokens) of each option's text or letter after its prompt.
 
-    The prompt that a question's options share is run once; the options then continue from its cache.
-    Questions are run in order of length, so that little is padded.
+    The prompt that a question's options share, with `prefill` behind it, is run once; the options then continue from
+    its cache. Questions are run in order of length, so that little is padded. The parameters are those of `accuracy`.
+
+    Returns
+    -------
+    list of list of float
+        for each question, one number for each option, in the order given.
+
+    Raises
+    ------
+    RmuLabError
+        if `prompt` makes something else than a text of a question, or one without a token (its index is named).
     """
+    make = prompt or _PROMPTS[style]
     prompts, options = [], []
-    for row in rows:
-        if style == "cloze":
-            prompt, texts = cloze_prompt(row["question"]), row["choices"]
-        else:
-            prompt, texts = letter_prompt(row["question"], row["choices"]), LETTERS[: len(row["choices"])]
-        prompt_ids, option_ids = split_options(tokenizer, prompt + prefill, [f" {text}" for text in texts])
+    for index, row in enumerate(rows):
+        text = make(row)
+        if not isinstance(text, str):
+            raise RmuLabError(f"prompt gives {text!r} for questions[{index}]; let it return a string.")
+        endings = row["choices"] if style == "cloze" else LETTERS[: len(row["choices"])]
+        prompt_ids, option_ids = split_options(tokenizer, text + prefill, [f" {ending}" for ending in endings])
+        if not prompt_ids:
+            raise RmuLabError(f"The prompt of questions[{index}], {text + prefill!r}, has no token; put some text there.")
         prompts.append(prompt_ids)
         options.append(option_ids)
 
@@ -154,6 +191,12 @@ def option_scores(
                 scores[index] = of_one
             bar.update(len(chosen))
     return scores
+
+
+_PROMPTS: dict[Style, Prompt] = {
+    "cloze": lambda row: cloze_prompt(row["question"]),
+    "letter": lambda row: letter_prompt(row["question"], row["choices"]),
+}
 
 
 def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
@@ -267,17 +310,29 @@ def answers(
     prefill: str = "",
     max_new_tokens: int = 32,
 ) -> list[str]:
-    """What the model says to each question: greedy, through its chat template where it has one.
+    """Let the model answer each question: greedily, through its chat template where it has one.
 
-    With `prefill` the answer has begun with these words already; what follows them is given.
+    Parameters
+    ----------
+    questions
+        in plain words.
+    prefill
+        what each answer has begun with already.
+    max_new_tokens
+        tokens after which an answer is cut.
+
+    Returns
+    -------
+    list of str
+        one answer for each question, without what it was begun with.
+
+    Taught in notebook 00.
     """
     if tokenizer.chat_template:
+        chats = [[{"role": "user", "content": question}] for question in questions]
         prompts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-            )
-            + prefill.lstrip()
-            for question in questions
+            f"{tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)}{prefill.lstrip()}"
+            for chat in chats
         ]
         encoded = tokenizer(prompts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
     else:
@@ -288,7 +343,7 @@ def answers(
             return_tensors="pt",
         )
     encoded = {name: encoded[name].to(input_device(model)) for name in ("input_ids", "attention_mask")}
-    output: Tensor = model.generate(
+    output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
         **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
     )
     new = output[:, encoded["input_ids"].shape[1] :]
@@ -330,7 +385,7 @@ def max_logits(
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
         encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(input_device(model))
-        output = model.generate(
+        output = cast(Any, model).generate(
             input_ids=encoded["input_ids"],
             attention_mask=encoded["attention_mask"],
             max_new_tokens=new_tokens,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 import torch
@@ -108,7 +108,8 @@ def load_model(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.name_or_path = str(name)  # the short name, so that results and checkpoints can name their base model
-    return (model if device_map is not None else model.to(device)).eval(), tokenizer
+    # Transformers wraps `to` in a way that hides its arguments from type checkers.
+    return (model if device_map is not None else cast(Any, model).to(device)).eval(), tokenizer
 
 
 def default_device() -> torch.device:
