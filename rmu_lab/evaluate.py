@@ -369,15 +369,29 @@ def max_logits(
     new_tokens: int = 30,
     batch_size: int = 32,
 ) -> MaxLogits:
-    """MaxLogit of every token the model writes after each prompt.
+    """Measure the MaxLogit of every token the model writes after each prompt.
 
     Zero-shot and greedy, the protocol of Figure 2a-d of Dang et al. 2024. The prompts are taken as they
     are, without a chat template.
+
+    Parameters
+    ----------
+    new_tokens
+        how many tokens the model writes after each prompt, unless it ends the text before.
+    batch_size
+        prompts run at once.
+
+    Returns
+    -------
+    MaxLogits
+        logits and probabilities, each (prompts, new_tokens), NaN after the end of a text.
 
     Raises
     ------
     RmuLabError
         if there are no prompts.
+
+    Taught in notebook 02.
     """
     if not prompts or isinstance(prompts, str):
         raise RmuLabError("There are no prompts; give a list of at least one.")
@@ -414,7 +428,31 @@ def alignment(
     max_length: int = 64,
     batch_size: int = 16,
 ) -> Tensor:
-    """cos(u, h^(l)) of every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024): (tokens,)."""
+    """Measure cos(u, h^(l)) on every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024).
+
+    Parameters
+    ----------
+    direction
+        u, (d,), of any length.
+    layer
+        block whose output is h^(l), counted from 0.
+    max_length
+        tokens after which a text is cut.
+    batch_size
+        texts run at once.
+
+    Returns
+    -------
+    Tensor
+        (tokens,) float32 on the CPU, in the order of the texts.
+
+    Raises
+    ------
+    RmuLabError
+        if a text has fewer than two tokens, or the model has no such block.
+
+    Taught in notebook 03.
+    """
     states = token_states(model, tokenizer, texts, [layer], max_length=max_length, batch_size=batch_size)
     hidden = states.hidden[layer][states.counted]
     return torch.nn.functional.cosine_similarity(hidden, direction.to(hidden), dim=-1)

