@@ -252,6 +252,8 @@ def token_states(
 ) -> TokenStates:
     """Collect h^(l) of every token of the texts, for each l of `layers`; blocks above the highest are not run.
 
+    Taught in notebook 01.
+
     Parameters
     ----------
     layers
@@ -271,8 +273,6 @@ def token_states(
     ------
     RmuLabError
         if a text has fewer than two tokens, or the model has no such block.
-
-    Taught in notebook 01.
     """
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []

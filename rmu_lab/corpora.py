@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def load_corpus(name: str | Path, *, subset: str | None = None, split: str | None = None, column: str = "text") -> Dataset:
     """Load a corpus as a `datasets.Dataset` with a column ``text`` (and whatever else it carries).
 
+    Taught in notebook 00.
+
     Parameters
     ----------
     name
@@ -44,8 +46,6 @@ def load_corpus(name: str | Path, *, subset: str | None = None, split: str | Non
     RmuLabError
         if a line of a file is not an object with a non-empty text (naming file and line); if there is no such data set,
         the hub cannot be reached, or the data set has no such column of texts.
-
-    Taught in notebook 00.
     """
     from datasets import Dataset  # takes a second to import; texts may as well be a plain list
 

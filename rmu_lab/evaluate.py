@@ -84,6 +84,8 @@ def accuracy(
 ) -> Accuracy:
     """Score multiple-choice questions by the probability of their options.
 
+    Taught in notebook 00.
+
     Parameters
     ----------
     questions
@@ -119,8 +121,6 @@ def accuracy(
 
         accuracy(model, tokenizer, questions, prompt=lambda row: f"Quiz. {row['question']} It is")
         accuracy(model, tokenizer, questions, prompt=lambda row: "Answer:")  # what the options alone give away
-
-    Taught in notebook 00.
     """
     if style not in get_args(Style):
         raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
@@ -312,6 +312,8 @@ def answers(
 ) -> list[str]:
     """Let the model answer each question: greedily, through its chat template where it has one.
 
+    Taught in notebook 00.
+
     Parameters
     ----------
     questions
@@ -325,8 +327,6 @@ def answers(
     -------
     list of str
         one answer for each question, without what it was begun with.
-
-    Taught in notebook 00.
     """
     if tokenizer.chat_template:
         chats = [[{"role": "user", "content": question}] for question in questions]
@@ -372,7 +372,7 @@ def max_logits(
     """Measure the MaxLogit of every token the model writes after each prompt.
 
     Zero-shot and greedy, the protocol of Figure 2a-d of Dang et al. 2024. The prompts are taken as they
-    are, without a chat template.
+    are, without a chat template. Taught in notebook 02.
 
     Parameters
     ----------
@@ -390,8 +390,6 @@ def max_logits(
     ------
     RmuLabError
         if there are no prompts.
-
-    Taught in notebook 02.
     """
     if not prompts or isinstance(prompts, str):
         raise RmuLabError("There are no prompts; give a list of at least one.")
@@ -430,6 +428,8 @@ def alignment(
 ) -> Tensor:
     """Measure cos(u, h^(l)) on every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024).
 
+    Taught in notebook 03.
+
     Parameters
     ----------
     direction
@@ -450,8 +450,6 @@ def alignment(
     ------
     RmuLabError
         if a text has fewer than two tokens, or the model has no such block.
-
-    Taught in notebook 03.
     """
     states = token_states(model, tokenizer, texts, [layer], max_length=max_length, batch_size=batch_size)
     hidden = states.hidden[layer][states.counted]

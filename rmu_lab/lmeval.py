@@ -75,6 +75,8 @@ def harness(
 ) -> HarnessResult:
     """Score multiple-choice tasks of lm-eval on a model as it is in memory.
 
+    Taught in notebook 09.
+
     Parameters
     ----------
     tasks
@@ -103,8 +105,6 @@ def harness(
     RmuLabError
         if lm-eval is not installed, there is no such task, its questions cannot be loaded, it is not multiple choice, or a
         chat template is asked for and the tokenizer has none.
-
-    Taught in notebook 09.
     """
     try:
         from lm_eval import simple_evaluate

@@ -62,6 +62,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model in evaluation mode, with its tokenizer.
 
+    Taught in notebook 00.
+
     Parameters
     ----------
     name
@@ -94,8 +96,6 @@ def load_model(
     RmuLabError
         if there is no such model, it cannot be fetched, its checksum is wrong, or the cache folder
         cannot be written.
-
-    Taught in notebook 00.
     """
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
@@ -141,14 +141,12 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     """Find a model's decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
 
     They are found by structure, not by family: the one list of modules that is as long as the text
-    configuration says there are layers.
+    configuration says there are layers. Taught in notebook 01.
 
     Raises
     ------
     RmuLabError
         if the model has no such list.
-
-    Taught in notebook 01.
     """
     expected = model.config.get_text_config(decoder=True).num_hidden_layers
     for module in model.get_decoder().modules():

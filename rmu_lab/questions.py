@@ -22,6 +22,8 @@ LETTERS = "ABCDEFGHIJ"
 def load_questions(name: str | Path, split: str | None = None) -> Dataset:
     """Load questions as a `datasets.Dataset` with columns ``question``, ``choices``, ``answer`` and whatever else is there.
 
+    Taught in notebook 00.
+
     Parameters
     ----------
     name
@@ -39,8 +41,6 @@ def load_questions(name: str | Path, split: str | None = None) -> Dataset:
     RmuLabError
         naming file and line, if a question lacks a field, repeats an option or has an answer index
         out of range.
-
-    Taught in notebook 00.
     """
     from datasets import Dataset
 
