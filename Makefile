@@ -35,7 +35,7 @@ lowest: RESOLUTION := lowest-direct
 newest: RESOLUTION := highest
 lowest newest:
 	$(PYTHON) -m venv --clear .venv-$@
-	.venv-$@/bin/python -m pip install uv "$(TORCH)"
+	.venv-$@/bin/python -m pip install --no-deps uv "$(TORCH)"
 	.venv-$@/bin/uv pip install --python .venv-$@ --resolution $(RESOLUTION) "$(TORCH)" -e ".[lab,eval,test,cluster]"
 	OMP_NUM_THREADS=1 .venv-$@/bin/pytest -m "not slow"
 
