@@ -1,4 +1,6 @@
 # make demo | lab | test | bench: each sets up .venv first if it must; the second time that takes no time.
+# make lowest | newest: the fast tests in a fresh .venv-lowest or .venv-newest, with the lowest versions of what
+# pyproject.toml names, or with the newest.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,7 +9,10 @@ TESTABLE := .venv/.testable
 # The pins are of versions that need Python 3.11.5; on an older one the ranges of pyproject.toml decide.
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11, 5) else "")')
 
-.PHONY: demo lab test bench clean
+# What lowest and newest run with, as pip finds it: on many machines one build of torch alone can be had.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo lab test bench lowest newest clean
 
 demo: $(READY)
 	$(BIN)/rmu-lab demo
@@ -18,12 +23,21 @@ lab: $(READY)
 test: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope notebooks
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+lowest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+lowest newest:
+	$(PYTHON) -m venv --clear .venv-$@
+	.venv-$@/bin/python -m pip install --no-deps uv "$(TORCH)"
+	.venv-$@/bin/uv pip install --python .venv-$@ --resolution $(RESOLUTION) "$(TORCH)" -e ".[lab,eval,test,cluster]"
+	OMP_NUM_THREADS=1 .venv-$@/bin/pytest -m "not slow"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rmu-lab needs Python 3.10 or later; set PYTHON=...")'
@@ -36,4 +50,4 @@ $(TESTABLE): $(READY)
 	touch $(TESTABLE)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest .venv-newest

@@ -8,7 +8,6 @@ table stands in the data card (`data/README.md`), its numbers in `data/results/q
 
 import argparse
 from pathlib import Path
-from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
@@ -42,8 +41,7 @@ def main() -> None:
         for split in ("dev", "test"):
             questions = list(load_questions(path, split=split))
             seen = accuracy(model, tokenizer, questions)
-            with mock.patch("rmu_lab.evaluate.cloze_prompt", lambda _question: "Answer:"):
-                unseen = accuracy(model, tokenizer, questions)
+            unseen = accuracy(model, tokenizer, questions, prompt=lambda _row: "Answer:")
             scores = {"base model": seen, "options alone": unseen}
             plain = {name: {"accuracy": score.accuracy, "interval": score.interval} for name, score in scores.items()}
             rows.append({"set": path.stem, "split": split, "questions": len(questions), **plain})

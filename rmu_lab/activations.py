@@ -96,7 +96,7 @@ def run_window(
     edit: dict[int, dict[str, Tensor]],
     blocks: Mapping[int, nn.Module] | None = None,
 ) -> Tensor:
-    """h^(l), (batch, tokens, d), with the matrices of `edit` in place of the model's own.
+    """Compute h^(l), (batch, tokens, d), with the matrices of `edit` in place of the model's own.
 
     `edit` maps a block's index to its replaced parameters by their names inside the block. The model
     itself is not touched; gradients flow to the tensors of `edit`. `blocks`, from `window_blocks`, is for who calls
@@ -193,7 +193,7 @@ def edited_output(model: PreTrainedModel, layer: int, edit: Callable[[Tensor], T
 def map_above(
     model: PreTrainedModel, batch: TokenBatch, layer: int, to_layer: int | None = None
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """h^(l) of the batch, and g^(l:k), the part of the model from there to block k, as a differentiable function of it.
+    """Return h^(l) of the batch, and g^(l:k), the model from there to block k, as a differentiable function of it.
 
     Both take and give (batch, tokens, d). Without `to_layer` the map ends behind the final norm: it
     gives what the unembedding multiplies. For ``layer == to_layer`` it is the identity.
@@ -250,10 +250,29 @@ def token_states(
     max_length: int = 64,
     batch_size: int = 16,
 ) -> TokenStates:
-    """h^(l) of every token of the texts, for each l of `layers`; blocks above the highest are not run.
+    """Collect h^(l) of every token of the texts, for each l of `layers`; blocks above the highest are not run.
 
-    Memory: 4 d bytes a token and layer. Raises `RmuLabError` for a text without two tokens or a
-    layer the model lacks.
+    Taught in notebook 01.
+
+    Parameters
+    ----------
+    layers
+        blocks whose outputs are kept, counted from 0.
+    max_length
+        tokens after which a text is cut.
+    batch_size
+        texts run at once.
+
+    Returns
+    -------
+    TokenStates
+        one row for each token, without padding: ``hidden[l]`` is (rows, d) float32 on the CPU, so 4 d bytes a token
+        and layer.
+
+    Raises
+    ------
+    RmuLabError
+        if a text has fewer than two tokens, or the model has no such block.
     """
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []

@@ -1,11 +1,11 @@
-"""Forget and retain texts: JSON Lines files in, token batches out. Taught in notebook 00."""
+"""Forget and retain texts: JSON Lines files and data sets in, token batches out. Taught in notebook 00."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,41 +13,75 @@ from transformers import PreTrainedTokenizerBase
 
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
+from .hub import is_data_set, load_data_set
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def load_corpus(name: str | Path) -> Dataset:
-    """A corpus as a `datasets.Dataset` with a column ``text`` (and whatever else its lines carry).
+def load_corpus(name: str | Path, *, subset: str | None = None, split: str | None = None, column: str = "text") -> Dataset:
+    """Load a corpus as a `datasets.Dataset` with a column ``text`` (and whatever else it carries).
+
+    Taught in notebook 00.
 
     Parameters
     ----------
     name
-        ``"forget_bio"``, ``"retain_general"``, ... (the files of ``data/corpora``) or the path of a
-        JSON Lines file whose objects have a string ``text``.
+        ``"forget_bio"``, ``"retain_general"``, ... (the files of ``data/corpora``); the path of a JSON Lines file whose
+        objects have a string ``text``; or a data set: its id on the Hugging Face hub, such as ``"Salesforce/wikitext"``,
+        or the folder of a copy. Only an id that is no file or folder here is looked up on the hub.
+    subset, split
+        which part of a data set: one of its configurations, such as ``"wikitext-2-raw-v1"``, and one of its splits, by
+        default ``"train"``. A file has neither.
+    column
+        where the texts stand; it becomes ``text``.
+
+    Returns
+    -------
+    Dataset
+        with one row for each text, in the order of the source. Rows of a data set whose text is empty are left out.
 
     Raises
     ------
     RmuLabError
-        naming file and line, if a line is not an object with a non-empty ``text``.
+        if a line of a file is not an object with a non-empty text (naming file and line); if there is no such data set,
+        the hub cannot be reached, or the data set has no such column of texts.
     """
     from datasets import Dataset  # takes a second to import; texts may as well be a plain list
 
+    if is_data_set(name):
+        return _texts_in(load_data_set(name, subset, split or "train"), name, column)
     path = named_file(name, "corpora", "corpus")
+    if subset is not None or split is not None:
+        raise RmuLabError(f"{path} is a file, which has no subsets and splits; leave them out.")
     rows = []
     for number, row in read_json_lines(path):
-        text = row.get("text")
+        text = row.get(column)
         if not isinstance(text, str) or not text.strip():
-            raise RmuLabError(f"{path}, line {number} has no string `text`; give each object a non-empty one.")
-        rows.append(row)
+            raise RmuLabError(f"{path}, line {number} has no string `{column}`; give each object a non-empty one.")
+        rows.append({**row, "text": text})
     if not rows:
         raise RmuLabError(f"{path} holds no texts; give at least one batch of them.")
     return Dataset.from_list(rows)
 
 
+def _texts_in(data_set: Dataset, name: str | Path, column: str) -> Dataset:
+    """The rows of a data set that have a text, with it in the column ``text``."""
+    if column not in data_set.column_names:
+        raise RmuLabError(
+            f"The data set {str(name)!r} has no column {column!r}; give `column` one of: {', '.join(data_set.column_names)}."
+        )
+    kept = [index for index, text in enumerate(data_set[column]) if isinstance(text, str) and text.strip()]
+    if not kept:
+        raise RmuLabError(f"The data set {str(name)!r} holds no texts in its column {column!r}; choose another column.")
+    if column != "text":
+        data_set = data_set.remove_columns("text") if "text" in data_set.column_names else data_set
+        data_set = data_set.rename_column(column, "text")
+    return data_set.select(kept)
+
+
 def texts_of(corpus: Dataset | Sequence[str], name: str, at_least: int) -> list[str]:
-    """The texts of a data set's ``text`` column, or of a list of strings.
+    """Take the texts of a data set's ``text`` column, or of a list of strings.
 
     Raises
     ------
@@ -56,7 +90,7 @@ def texts_of(corpus: Dataset | Sequence[str], name: str, at_least: int) -> list[
     """
     if isinstance(corpus, str):
         raise RmuLabError(f"{name} is one string; give a list of texts or load_corpus({corpus[:40]!r}).")
-    texts = list(corpus["text"] if hasattr(corpus, "column_names") else corpus)
+    texts = list(cast(Any, corpus)["text"] if hasattr(corpus, "column_names") else corpus)
     if len(texts) < at_least:
         raise RmuLabError(f"{name} holds {len(texts)} texts, but one batch takes {at_least}; add texts or lower batch_size.")
     for index, text in enumerate(texts):
@@ -99,7 +133,7 @@ def token_batches(
     max_length: int,
     padding_side: str = "right",
 ) -> list[TokenBatch]:
-    """The texts in their order, `batch_size` at a time, each cut after `max_length` tokens; the last batch may be smaller.
+    """Tokenise texts in their order, `batch_size` at a time (the last fewer), each cut after `max_length` tokens.
 
     Raises
     ------

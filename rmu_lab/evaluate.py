@@ -6,9 +6,9 @@ Taught in notebooks 00 (accuracy, answers), 02 (MaxLogit) and 03 (alignment).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Style = Literal["cloze", "letter"]
+Style: TypeAlias = Literal["cloze", "letter"]
+Prompt: TypeAlias = Callable[[Mapping[str, Any]], str]
+"""From a question (``question``, ``choices``, ``answer``, what else it carries) to the text before its options."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,17 @@ class Accuracy:
 def accuracy(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Dataset | Sequence[Mapping],
+    questions: Dataset | Sequence[Mapping[str, Any]],
     *,
     style: Style = "cloze",
+    prompt: Prompt | None = None,
     prefill: str = "",
     batch_size: int = 16,
     progress: bool = True,
 ) -> Accuracy:
     """Score multiple-choice questions by the probability of their options.
+
+    Taught in notebook 00.
 
     Parameters
     ----------
@@ -89,15 +94,32 @@ def accuracy(
         character after ``Question: ... Answer:`` is chosen (lm-eval's ``acc_norm``). ``"letter"``: the
         options are shown with letters, and the most probable letter is chosen; small models are near
         chance at that.
+    prompt
+        what stands before the options instead, made of a question; by default `cloze_prompt` or `letter_prompt`, as
+        the style says. The options' texts or letters still follow it after one blank.
     prefill
         what an answer has to begin with, such as ``" The correct answer is"``: put behind each prompt, not scored.
     batch_size
         questions run at once; less for large models or long questions.
+    progress
+        show a bar where it takes longer than some seconds.
+
+    Returns
+    -------
+    Accuracy
+        the share of right answers with its 95% interval, and the option chosen for each question.
 
     Raises
     ------
     RmuLabError
-        if there are no questions or one is not well formed (its index is named).
+        if there are no questions, or one is not well formed or `prompt` makes no text of it (its index is named).
+
+    Examples
+    --------
+    A prompt in one's own words, and one that leaves the question out::
+
+        accuracy(model, tokenizer, questions, prompt=lambda row: f"Quiz. {row['question']} It is")
+        accuracy(model, tokenizer, questions, prompt=lambda row: "Answer:")  # what the options alone give away
     """
     if style not in get_args(Style):
         raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
@@ -107,12 +129,13 @@ def accuracy(
     for index, row in enumerate(rows):
         if problem := question_problem(row):
             raise RmuLabError(f"questions[{index}]: {problem}.")
-    how = {"style": style, "prefill": prefill, "batch_size": batch_size, "progress": progress}
-    scores = option_scores(model, tokenizer, rows, **how)
+    scores = option_scores(
+        model, tokenizer, rows, style=style, prompt=prompt, prefill=prefill, batch_size=batch_size, progress=progress
+    )
     if style == "cloze":
-        scores = [[s / len(choice) for s, choice in zip(of_one, row["choices"], strict=True)]
-                  for of_one, row in zip(scores, rows, strict=True)]  # fmt: skip
-    predictions = tuple(max(range(len(of_one)), key=of_one.__getitem__) for of_one in scores)
+        scores = [[s / len(choice) for s, choice in zip(of_options, row["choices"], strict=True)]
+                  for of_options, row in zip(scores, rows, strict=True)]  # fmt: skip
+    predictions = tuple(max(range(len(of_options)), key=of_options.__getitem__) for of_options in scores)
     correct = tuple(prediction == row["answer"] for prediction, row in zip(predictions, rows, strict=True))
     return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, style)
 
@@ -120,25 +143,39 @@ def accuracy(
 def option_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping],
+    rows: Sequence[Mapping[str, Any]],
     *,
     style: Style = "cloze",
+    prompt: Prompt | None = None,
     prefill: str = "",
     batch_size: int = 16,
     progress: bool = True,
 ) -> list[list[float]]:
-    """Log-probability (natural, summed over tokens) of each option's text or letter after its prompt and `prefill`.
+    """Compute the log-probability (natural, summed over tokens) of each option's text or letter after its prompt.
 
-    The prompt that a question's options share is run once; the options then continue from its cache.
-    Questions are run in order of length, so that little is padded.
+    The prompt that a question's options share, with `prefill` behind it, is run once; the options then continue from
+    its cache. Questions are run in order of length, so that little is padded. The parameters are those of `accuracy`.
+
+    Returns
+    -------
+    list of list of float
+        for each question, one number for each option, in the order given.
+
+    Raises
+    ------
+    RmuLabError
+        if `prompt` makes something else than a text of a question, or one without a token (its index is named).
     """
+    make = prompt or _PROMPTS[style]
     prompts, options = [], []
-    for row in rows:
-        if style == "cloze":
-            prompt, texts = cloze_prompt(row["question"]), row["choices"]
-        else:
-            prompt, texts = letter_prompt(row["question"], row["choices"]), LETTERS[: len(row["choices"])]
-        prompt_ids, option_ids = split_options(tokenizer, prompt + prefill, [f" {text}" for text in texts])
+    for index, row in enumerate(rows):
+        text = make(row)
+        if not isinstance(text, str):
+            raise RmuLabError(f"prompt gives {text!r} for questions[{index}]; let it return a string.")
+        endings = row["choices"] if style == "cloze" else LETTERS[: len(row["choices"])]
+        prompt_ids, option_ids = split_options(tokenizer, text + prefill, [f" {ending}" for ending in endings])
+        if not prompt_ids:
+            raise RmuLabError(f"The prompt of questions[{index}], {text + prefill!r}, has no token; put some text there.")
         prompts.append(prompt_ids)
         options.append(option_ids)
 
@@ -149,10 +186,16 @@ def option_scores(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = _score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])
-            for index, of_one in zip(chosen, batch, strict=True):
-                scores[index] = of_one
+            for index, of_options in zip(chosen, batch, strict=True):
+                scores[index] = of_options
             bar.update(len(chosen))
     return scores
+
+
+_PROMPTS: dict[Style, Prompt] = {
+    "cloze": lambda row: cloze_prompt(row["question"]),
+    "letter": lambda row: letter_prompt(row["question"], row["choices"]),
+}
 
 
 def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
@@ -181,8 +224,8 @@ def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
 
-    owner = torch.tensor([q for q, of_one in enumerate(options) for _ in of_one], device=device)  # question of each row
-    rows = [option for of_one in options for option in of_one]
+    owner = torch.tensor([q for q, endings in enumerate(options) for _ in endings], device=device)  # question of each row
+    rows = [ending for endings in options for ending in endings]
     first = torch.tensor([option[0] for option in rows], device=device)
     totals = output.logits[:, -1].float().log_softmax(dim=-1)[owner, first]
 
@@ -203,7 +246,7 @@ def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list
         log_probabilities = logits.gather(-1, following)[..., 0] - logits.logsumexp(dim=-1)
         totals[group] += (log_probabilities * real[:, 1:]).sum(dim=1)
     values = iter(totals.tolist())
-    return [[next(values) for _ in of_one] for of_one in options]
+    return [[next(values) for _ in endings] for endings in options]
 
 
 def _width_groups(widths: Sequence[int]) -> list[list[int]]:
@@ -255,17 +298,29 @@ def answers(
     prefill: str = "",
     max_new_tokens: int = 32,
 ) -> list[str]:
-    """What the model says to each question: greedy, through its chat template where it has one.
+    """Let the model answer each question: greedily, through its chat template where it has one.
 
-    With `prefill` the answer has begun with these words already; what follows them is given.
+    Taught in notebook 00.
+
+    Parameters
+    ----------
+    questions
+        in plain words.
+    prefill
+        what each answer has begun with already.
+    max_new_tokens
+        tokens after which an answer is cut.
+
+    Returns
+    -------
+    list of str
+        one answer for each question, without what it was begun with.
     """
     if tokenizer.chat_template:
+        chats = [[{"role": "user", "content": question}] for question in questions]
         prompts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-            )
-            + prefill.lstrip()
-            for question in questions
+            f"{tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)}{prefill.lstrip()}"
+            for chat in chats
         ]
         encoded = tokenizer(prompts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
     else:
@@ -276,7 +331,7 @@ def answers(
             return_tensors="pt",
         )
     encoded = {name: encoded[name].to(input_device(model)) for name in ("input_ids", "attention_mask")}
-    output: Tensor = model.generate(
+    output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
         **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
     )
     new = output[:, encoded["input_ids"].shape[1] :]
@@ -302,10 +357,22 @@ def max_logits(
     new_tokens: int = 30,
     batch_size: int = 32,
 ) -> MaxLogits:
-    """MaxLogit of every token the model writes after each prompt.
+    """Measure the MaxLogit of every token the model writes after each prompt.
 
     Zero-shot and greedy, the protocol of Figure 2a-d of Dang et al. 2024. The prompts are taken as they
-    are, without a chat template.
+    are, without a chat template. Taught in notebook 02.
+
+    Parameters
+    ----------
+    new_tokens
+        how many tokens the model writes after each prompt, unless it ends the text before.
+    batch_size
+        prompts run at once.
+
+    Returns
+    -------
+    MaxLogits
+        logits and probabilities, each (prompts, new_tokens), NaN after the end of a text.
 
     Raises
     ------
@@ -318,7 +385,7 @@ def max_logits(
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
         encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(input_device(model))
-        output = model.generate(
+        output = cast(Any, model).generate(
             input_ids=encoded["input_ids"],
             attention_mask=encoded["attention_mask"],
             max_new_tokens=new_tokens,
@@ -347,7 +414,31 @@ def alignment(
     max_length: int = 64,
     batch_size: int = 16,
 ) -> Tensor:
-    """cos(u, h^(l)) of every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024): (tokens,)."""
+    """Measure cos(u, h^(l)) on every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024).
+
+    Taught in notebook 03.
+
+    Parameters
+    ----------
+    direction
+        u, (d,), of any length.
+    layer
+        block whose output is h^(l), counted from 0.
+    max_length
+        tokens after which a text is cut.
+    batch_size
+        texts run at once.
+
+    Returns
+    -------
+    Tensor
+        (tokens,) float32 on the CPU, in the order of the texts.
+
+    Raises
+    ------
+    RmuLabError
+        if a text has fewer than two tokens, or the model has no such block.
+    """
     states = token_states(model, tokenizer, texts, [layer], max_length=max_length, batch_size=batch_size)
     hidden = states.hidden[layer][states.counted]
     return torch.nn.functional.cosine_similarity(hidden, direction.to(hidden), dim=-1)

@@ -76,6 +76,8 @@ def harness(
 ) -> HarnessResult:
     """Score multiple-choice tasks of lm-eval on a model as it is in memory.
 
+    Taught in notebook 09.
+
     Parameters
     ----------
     tasks
@@ -89,6 +91,15 @@ def harness(
         solved questions shown before each; None: as the task says (0 for WMDP, and for MMLU as lm-eval runs it).
     limit
         first questions of each task only.
+    batch_size
+        requests, one for each option, run at once.
+    progress
+        show lm-eval's bars.
+
+    Returns
+    -------
+    HarnessResult
+        accuracies with 95% intervals, by task and by the names asked for, and the prompts the model has seen.
 
     Raises
     ------

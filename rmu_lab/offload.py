@@ -87,7 +87,7 @@ def whole_module(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _on_device(module: nn.Module, name: str, device: torch.device) -> nn.Parameter:
-    parameter = module._parameters[name]
+    parameter = module.get_parameter(name)
     if parameter.device == device:
         return parameter
     return nn.Parameter(read_parameter(module, name).to(device), requires_grad=False)

@@ -5,8 +5,9 @@ Taught in notebook 00; the formats follow WMDP and MMLU (Li et al. 2024, arXiv 2
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
@@ -19,7 +20,9 @@ LETTERS = "ABCDEFGHIJ"
 
 
 def load_questions(name: str | Path, split: str | None = None) -> Dataset:
-    """Questions as a `datasets.Dataset` with columns ``question``, ``choices``, ``answer`` and whatever else is there.
+    """Load questions as a `datasets.Dataset` with columns ``question``, ``choices``, ``answer`` and whatever else is there.
+
+    Taught in notebook 00.
 
     Parameters
     ----------
@@ -27,6 +30,11 @@ def load_questions(name: str | Path, split: str | None = None) -> Dataset:
         ``"bio"``, ``"general"``, ... (the files of ``data/questions``) or the path of a JSON Lines file.
     split
         ``"dev"`` (for choosing settings), ``"test"`` (for reported numbers), or None for all.
+
+    Returns
+    -------
+    Dataset
+        with one row for each question, in the order of the file.
 
     Raises
     ------
@@ -50,8 +58,11 @@ def load_questions(name: str | Path, split: str | None = None) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def question_problem(row: dict) -> str | None:
-    """What is wrong with a question, or None: ``question`` a text, ``choices`` 2-10 different texts, ``answer`` an index."""
+def question_problem(row: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a question, or None.
+
+    Right are: ``question`` a text, ``choices`` 2 to 10 different texts, ``answer`` the index of one.
+    """
     question, choices, answer = row.get("question"), row.get("choices"), row.get("answer")
     if not isinstance(question, str) or not question.strip():
         return "`question` must be a non-empty string"
@@ -65,11 +76,11 @@ def question_problem(row: dict) -> str | None:
 
 
 def cloze_prompt(question: str) -> str:
-    """The question alone; the answer's text is to follow after one blank."""
+    """Write the question alone; the answer's text is to follow after one blank."""
     return f"Question: {question.strip()}\nAnswer:"
 
 
-def letter_prompt(question: str, choices: list[str]) -> str:
-    """The question with its lettered options; the answer's letter is to follow after one blank."""
+def letter_prompt(question: str, choices: Sequence[str]) -> str:
+    """Write the question with its lettered options; the answer's letter is to follow after one blank."""
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     return f"Question: {question.strip()}\n{options}\nAnswer:"

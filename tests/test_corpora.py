@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from hypothesis import given
@@ -45,6 +47,106 @@ def test_other_bad_files(tmp_path):
     (tmp_path / "latin.jsonl").write_bytes(b'{"text": "caf\xe9"}')
     with pytest.raises(RmuLabError, match="UTF-8"):
         load_corpus(tmp_path / "latin.jsonl")
+
+
+def data_set_folder(folder: Path, **columns: list) -> Path:
+    """A copy of a data set with two subsets, `first` and `second`, as a repository of the hub holds it."""
+    folder.mkdir(parents=True)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "last.jsonl").write_text(json.dumps(rows[-1]) + "\n")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: first\n  data_files:\n  - {split: train, path: all.jsonl}\n  - {split: test, path: last.jsonl}\n"
+        "- config_name: second\n  data_files: last.jsonl\n---\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_folder_that_holds_a_data_set(tmp_path, own_cache):
+    folder = data_set_folder(tmp_path / "mine", text=["one", " ", None, "two"], title=["a", "b", "c", "d"])
+    corpus = load_corpus(folder, subset="first")
+    assert corpus["text"][:] == ["one", "two"] and corpus["title"][:] == ["a", "d"]
+    assert load_corpus(str(folder), subset="first", split="test")["text"][:] == ["two"]
+    assert load_corpus(folder, subset="second")["text"][:] == ["two"]
+    titles = load_corpus(folder, subset="first", column="title")
+    assert titles.column_names == ["text"] and titles["text"][:] == ["a", "b", "c", "d"]
+    # `datasets` alone would give what the first folder of this name holds.
+    other = data_set_folder(tmp_path / "other" / "mine", text=["three"])
+    assert load_corpus(other, subset="first")["text"][:] == ["three"]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({}, r"mine' cannot be loaded \(Config name is missing. .*\['first', 'second'\]\)"),
+        ({"subset": "third"}, r"BuilderConfig 'third' not found"),
+        ({"subset": "first", "split": "dev"}, r'Unknown split "dev"'),
+        ({"subset": "first", "column": "body"}, r"no column 'body'; give `column` one of: text, length"),
+        ({"subset": "first", "column": "length"}, r"holds no texts in its column 'length'"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_is_named(tmp_path, own_cache, how, message):
+    folder = data_set_folder(tmp_path / "mine", text=["one", "two"], length=[3, 3])
+    with pytest.raises(RmuLabError, match=message):
+        load_corpus(folder, **how)
+
+
+def test_a_data_set_on_the_hub(monkeypatch):
+    asked = []
+
+    def load_dataset(*args, **kwargs):
+        asked.append((args, kwargs))
+        return datasets.Dataset.from_dict({"text": ["one", ""]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_corpus("someone/texts")["text"][:] == ["one"]
+    assert load_corpus("someone/texts", subset="long", split="train[:5]")["text"][:] == ["one"]
+    assert asked == [
+        (("someone/texts", None), {"split": "train"}),
+        (("someone/texts", "long"), {"split": "train[:5]"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (datasets.exceptions.DatasetNotFoundError("no"), "There is no data set 'someone/texts' on the Hugging Face hub"),
+        (ConnectionError("Couldn't reach it"), r"cannot be loaded \(Couldn't reach it\); check that the hub can be reached"),
+        (RuntimeError(), r"cannot be loaded \(RuntimeError\)"),
+    ],
+)
+def test_a_hub_without_the_data_set(monkeypatch, error, message):
+    def load_dataset(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(RmuLabError, match=message):
+        load_corpus("someone/texts")
+
+
+def test_names_and_files_of_this_machine_never_ask_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_args, **_kwargs: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "texts").write_text('{"text": "one"}')
+    assert load_corpus("mine/texts")["text"][:] == ["one"]
+    assert len(load_corpus("forget_bio")) > 1
+    for name in ("forget_maths", "mine/missing.jsonl", "a/b/c", tmp_path / "none"):
+        with pytest.raises(RmuLabError, match="There is no"):
+            load_corpus(name)
+    with pytest.raises(RmuLabError, match="is a file, which has no subsets and splits"):
+        load_corpus("mine/texts", split="train")
+
+
+def test_a_column_of_a_file(tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"text": "short", "body": "long"}')
+    assert load_corpus(tmp_path / "own.jsonl", column="body")["text"][:] == ["long"]
 
 
 def test_texts_of():

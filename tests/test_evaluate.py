@@ -49,6 +49,46 @@ def test_prefill_stands_before_the_options_and_is_not_scored(tokenizer):
             assert score == pytest.approx(plain_score(model, tokenizer, prompt, f" {choice}"), abs=1e-3)
 
 
+@pytest.mark.parametrize("style", ["cloze", "letter"])
+def test_a_prompt_of_ones_own_stands_before_the_options(tokenizer, style):
+    model = tiny_model("llama")
+
+    def prompt(row):
+        return f"the sea. {row['question']} of {len(row['choices'])}"
+
+    found = option_scores(model, tokenizer, QUESTIONS, style=style, prompt=prompt, prefill=" It is")
+    for row, scores in zip(QUESTIONS, found, strict=True):
+        endings = row["choices"] if style == "cloze" else "ABCD"[: len(row["choices"])]
+        for ending, score in zip(endings, scores, strict=True):
+            expected = plain_score(model, tokenizer, prompt(row) + " It is", f" {ending}")
+            assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_default_prompt_is_that_of_the_style(tokenizer):
+    model, how = tiny_model("llama"), {"progress": False}
+    assert accuracy(model, tokenizer, QUESTIONS, **how) == accuracy(
+        model, tokenizer, QUESTIONS, prompt=lambda row: cloze_prompt(row["question"]), **how
+    )
+    letters = accuracy(model, tokenizer, QUESTIONS, style="letter", **how)
+    assert letters == accuracy(
+        model,
+        tokenizer,
+        QUESTIONS,
+        style="letter",
+        prompt=lambda row: letter_prompt(row["question"], row["choices"]),
+        **how,
+    )
+
+
+def test_bad_prompts(tokenizer):
+    model = tiny_model("llama")
+    second = QUESTIONS[1]["question"]
+    with pytest.raises(RmuLabError, match=r"prompt gives None for questions\[1\]; let it return a string"):
+        accuracy(model, tokenizer, QUESTIONS, prompt=lambda row: None if row["question"] == second else "Answer:")
+    with pytest.raises(RmuLabError, match=r"prompt of questions\[0\], '', has no token"):
+        accuracy(model, tokenizer, QUESTIONS, prompt=lambda _row: "")
+
+
 def test_cloze_prefers_the_higher_log_probability_per_character(tokenizer):
     model = tiny_model("llama")
     scores = option_scores(model, tokenizer, QUESTIONS)

@@ -206,7 +206,8 @@ def test_shape_counts_what_a_model_has(family, tied):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.randint(3, 300, (2, 40)), use_cache=False)
         products = sum(n for operation, n in counter.get_flop_counts()["Global"].items() if "mm" in str(operation))
-        assert shape.forward_flops(80, 0) == products  # at length 0 there is no attention
+        # At length 0 there is no attention. Transformers 5.17 makes its rotary angles by a small matrix product.
+        assert shape.forward_flops(80, 0) == pytest.approx(products, rel=1e-4)
         assert sum(shape.training_bytes(4).values()) == 4 * shape.parameters + 16 * 3 * 32 * 64
 
 

@@ -80,8 +80,18 @@ def test_public_names_exist_and_are_documented(name):
     assert value is getattr(importlib.import_module(value.__module__), name)
 
 
+def test_a_module_imported_first_does_not_stand_in_for_its_function():
+    """`rmu_lab.attacks.gcg` is a module with a function `gcg`; so are others."""
+    program = """
+import rmu_lab.attacks.gcg, rmu_lab.attacks.gauntlet, rmu_lab.sweeps.sweep, rmu_lab.unlearning.unlearn
+print(*(type(value).__name__ for value in (rmu_lab.gcg, rmu_lab.gauntlet, rmu_lab.sweep, rmu_lab.unlearn)))
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert outcome.stdout.split() == ["function"] * 4
+
+
 def test_unknown_name():
-    with pytest.raises(AttributeError, match="no attribute 'unlern'"):
+    with pytest.raises(AttributeError, match="rmu_lab attribute unlern"):
         _ = rmu_lab.unlern
     assert "unlearn" in dir(rmu_lab)
 
