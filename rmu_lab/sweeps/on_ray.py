@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
 from .rows import SweepRow
@@ -24,13 +28,19 @@ MOST_DEATHS = 3
 """Workers that may die one after the other without a row in between, before a sweep gives up."""
 
 
+def moved(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    """Move a model to a device and return it."""
+    nn.Module.to(model, device)
+    return model
+
+
 class _RemoteWorker:
     """A `Worker` inside a process of Ray's."""
 
     def __init__(self, job: Job, device: str) -> None:
         self._work = ExitStack()
         self._worker: Worker | None = None
-        self._job = dataclasses.replace(job, model=job.model.to(device))
+        self._job = dataclasses.replace(job, model=moved(job.model, device))
 
     def rows(self, group: Group) -> list[SweepRow]:
         if self._worker is None:  # not in __init__, whose errors would look like a worker's death
@@ -43,7 +53,7 @@ class _RemoteWorker:
 
 def work_on_ray(
     job: Job, groups: Sequence[Group], address: str, workers: int | None, scratch: str | Path | None
-) -> Iterator[SweepRow]:
+) -> Generator[SweepRow, None, None]:
     """Make the rows of a job's groups, in the order in which they are finished; parameters as in `sweep`.
 
     Raises
@@ -62,20 +72,22 @@ def work_on_ray(
         place: dict[str, Any] = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
         try:
             _check_listening(address)
-            ray.init(logging_level="error", log_to_driver=False, **(place if address == "local" else {"address": address}))
+            ray.init(
+                logging_level=logging.ERROR, log_to_driver=False, **(place if address == "local" else {"address": address})
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise RmuLabError(
                 f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'."
             ) from error
-    actors = []
+    actors: list[Any] = []
     try:
         device = job.model.device.type
-        needs = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
+        needs: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
         there = ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0)
         count = max(1, min(workers or int(there), len(groups)))
         remote_job = dataclasses.replace(
             job,
-            model=job.model if device == "cpu" else copy.deepcopy(job.model).to("cpu"),
+            model=job.model if device == "cpu" else moved(copy.deepcopy(job.model), "cpu"),
             scratch=None if scratch is None else str(scratch),
             progress=False,
         )

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class Job:
 
     def key(self, config: MethodConfig | None) -> str:
         """Return the key of a setting's row."""
-        return row_key(config, self.style, self.model.name_or_path, self.digests)
+        return row_key(config, self.style, self.model.name_or_path or "", self.digests)
 
 
 def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
@@ -63,7 +63,7 @@ def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[st
     weights = hashlib.sha256()
     for name, parameter in model.named_parameters():
         weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return {"weights": weights.hexdigest(), **corpus_digests(texts), **question_digests(questions)}
 
 
@@ -185,7 +185,7 @@ class Worker:
             last=history[-1] if history else {},
             seconds=seconds,
             error=error,
-            model_name=self.job.model.name_or_path,
+            model_name=self.job.model.name_or_path or "",
             digests=self.job.digests,
             provenance=provenance(config.seed if config else None) | {"command": self.job.command},
         )
@@ -238,7 +238,7 @@ def _keep(store: ActivationStore, name: str, calls: Iterator[int], states: dict[
     store.put((name, next(calls)), states)
 
 
-def work(job: Job, groups: Iterable[Group]) -> Iterator[SweepRow]:
+def work(job: Job, groups: Iterable[Group]) -> Generator[SweepRow, None, None]:
     """Make the rows of some of a job's groups in this process."""
     with Worker(job) as worker:
         for group in groups:

@@ -160,7 +160,7 @@ def advise(
     layer = max(_candidates(profile), key=lambda index: profile[index].separability)
     numbers = _numbers(profile, layer, hidden_size, BETA, STEPS)
     return Advice(
-        model_name=model.name_or_path,
+        model_name=model.name_or_path or "",
         layer=layer,
         beta=BETA,
         steps=STEPS * topics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ from .distributed import BatchShare, Processes
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    Texts = Dataset | Sequence[str]
+    Texts: TypeAlias = Dataset | Sequence[str]
 
 TopicTexts = dict[tuple[str, str], list[str]]
 """Texts by role (``"forget"``, ``"retain"``) and topic; all forget topics first, in the order in which they are trained."""

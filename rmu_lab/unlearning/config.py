@@ -187,7 +187,7 @@ class UnlearnConfig(MethodConfig):
         A shorter training is the beginning of a longer one. RMU has no beta, Adaptive RMU no coefficient.
         """
         unused = ("steps", "beta", "norm_per") if self.method == "rmu" else ("steps", "coefficient")
-        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        defaults: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(self)}
         return dataclasses.replace(self, **{name: defaults[name] for name in unused})
 
     def to_dict(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def register(config: type[Config]) -> type[Config]:
     known = METHODS.get(name)
     if known is not None and known.config.__qualname__ != config.__qualname__:  # the same one comes again on a reload
         raise RmuLabError(f"The method name {name!r} is taken by {known.config.__name__}; choose another.")
-    METHODS[name] = Method(config, config.train, config.check)
+    METHODS[name] = Method(config, train=getattr(config, "train"), check=getattr(config, "check"))  # noqa: B009
     return config
 
 
@@ -127,7 +127,7 @@ def config_of(name: str, settings: Mapping[str, Any]) -> MethodConfig:
         if there is no such method, it has no such field, or a value is out of its range.
     """
     kind = config_class(name)
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    known = {item.name for item in fields(kind)}
     for field in settings:
         if field not in known:
             raise RmuLabError(f"{name} has no setting {field!r}; it has {', '.join(sorted(known - {'method'}))}.")

@@ -85,8 +85,13 @@ objective is multiplied by alpha."""
 
 def steering_objective(batch: WindowBatch, config: UnlearnConfig) -> Tensor:
     """Return ``E ||h - target||^2``, RMU's forget loss and, without its weight alpha, its retain loss (Eq 3)."""
-    form = {"loss_per": config.loss_per, "mean_over_dimensions": config.mean_over_dimensions}
-    return distance_loss(batch.hidden, batch.target, batch.counted, **form)
+    return distance_loss(
+        batch.hidden,
+        batch.target,
+        batch.counted,
+        loss_per=config.loss_per,
+        mean_over_dimensions=config.mean_over_dimensions,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

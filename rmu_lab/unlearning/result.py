@@ -58,7 +58,7 @@ class UnlearnResult:
     ) -> UnlearnResult:
         """Return the record of a training on `model`; `passed` names what was passed in place of RMU's own parts."""
         facts = provenance(training.config.seed) | ({"passed": dict(passed)} if passed else {})
-        return cls(**vars(training), model_name=model.name_or_path, digests=digests, provenance=facts)
+        return cls(**vars(training), model_name=model.name_or_path or "", digests=digests, provenance=facts)
 
     # -- putting the edit into a model ---------------------------------------------------------------------------------
 

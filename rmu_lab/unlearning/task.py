@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,10 +104,8 @@ class Training:
 
 Trainings = Iterator[Training]
 
-Config = TypeVar("Config", bound=MethodConfig)
 
-
-def finished_stages(configs: Sequence[Config], steps: int, stopped: bool) -> list[Config]:
+def finished_stages(configs: Sequence[Any], steps: int, stopped: bool) -> list[Any]:
     """Return the settings whose training ends after so many steps: all that are left, cut there, if it was stopped."""
     if stopped:
         return [dataclasses.replace(config, steps=steps) for config in configs if config.steps >= steps]

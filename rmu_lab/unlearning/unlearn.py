@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -120,7 +120,8 @@ def checkpoints(
     """
     if not hasattr(config, "steps"):
         raise RmuLabError(f"{config.method} takes no steps, so it has no checkpoints; call unlearn.")
-    stages = [dataclasses.replace(config, steps=steps) for steps in dict.fromkeys(at)]
+    changes: list[dict[str, Any]] = [{"steps": steps} for steps in dict.fromkeys(at)]
+    stages = [dataclasses.replace(config, **change) for change in changes]
     method = method_of(config)
     method.check(model, config)
     texts = topic_texts(forget, retain, config.batch_size)

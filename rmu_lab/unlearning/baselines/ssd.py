@@ -53,7 +53,8 @@ class SSD(EditMethod):
 
     def edit(self, task: Task, names: list[str], prepared: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Return the dampened parameters, and the share of entries made smaller."""
-        edit, share = dampen(task.model, *prepared, self)
+        forget, retain = prepared
+        edit, share = dampen(task.model, forget, retain, self)
         return edit, {"dampened": share}
 
 
