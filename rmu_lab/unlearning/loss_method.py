@@ -37,8 +37,8 @@ Scored = tuple[TokenBatch, Tensor, Tensor]
 class LossMethod(AllBlocksConfig):
     """Base of the settings of methods that train by a loss on logits: extend it, and define `loss`.
 
-    AdamW without weight decay; each step takes one forget and one retain batch of one topic, topics taking turns. A
-    method of your own, with its loss, is shown in the README and taught in notebook 08::
+    AdamW without weight decay; each step takes one forget and one retain batch of one topic, topics taking turns. The
+    README shows a whole method of one's own::
 
         @register
         @dataclass(frozen=True)
