@@ -71,7 +71,7 @@ class ActivationStore:
             kept.unlink()
 
     def get(self, key: Hashable, depth: int) -> Tensor:
-        """One tensor of a group, on the CPU; a file is read for that tensor only."""
+        """Return one tensor of a group, on the CPU; a file is read for that tensor only."""
         kept = self._kept[key]
         if isinstance(kept, dict):
             return kept[depth]

@@ -47,7 +47,7 @@ class SweepRow:
     """Versions, machine and time."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; predictions and right answers as strings with one digit for each question."""
+        """Return plain values, for JSON; predictions and right answers as strings with one digit for each question."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["config"] = None if self.config is None else self.config.to_dict()
         plain["scores"] = {name: score.to_dict() for name, score in self.scores.items()}
@@ -55,7 +55,7 @@ class SweepRow:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> SweepRow:
-        """The way back from `to_dict`.
+        """Make a row of what `to_dict` gave.
 
         Raises
         ------

@@ -155,7 +155,7 @@ class UnlearnConfig(MethodConfig):
 
     @classmethod
     def published(cls, **changes: Any) -> UnlearnConfig:
-        """What the published code of Adaptive RMU does: padding on the left and counted, the sink counted, `mse_loss`,
+        """Return what the published code of Adaptive RMU does: padding on the left and counted, the sink counted, `mse_loss`,
         one coefficient per topic from its first batch, and that code's default numbers (for a 7B model).
 
         `changes` replace single fields, e.g. ``published(method="rmu", coefficient=6.5)``.
@@ -182,7 +182,7 @@ class UnlearnConfig(MethodConfig):
         return range(self.layer - 2, self.layer + 1)
 
     def work_key(self) -> Hashable:
-        """The settings without their steps, and without what their method does not use.
+        """Return the settings without their steps, and without what their method does not use.
 
         A shorter training is the beginning of a longer one. RMU has no beta, Adaptive RMU no coefficient.
         """

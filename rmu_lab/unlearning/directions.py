@@ -9,7 +9,7 @@ from .config import Direction
 
 
 def random_directions(topics: Iterable[str], size: int, seed: int, direction: Direction = "positive") -> dict[str, Tensor]:
-    """One unit vector u = r / ||r|| of `size` entries per topic, float32 on the CPU.
+    """Draw one unit vector u = r / ||r|| of `size` entries per topic, float32 on the CPU.
 
     ``"positive"``, r_i ~ U(0, 1), is RMU's own choice (Li et al. 2024): cos(u, 1) is about 0.87 and two
     topics' directions have a cosine of about 0.75, so they largely coincide. ``"isotropic"``,

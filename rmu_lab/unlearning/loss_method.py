@@ -78,7 +78,7 @@ class LossMethod(AllBlocksConfig):
         return (batches[role], *targets_of(batches[role]))
 
     def work_key(self) -> Hashable:
-        """The settings without their steps: a shorter training is the beginning of a longer one.
+        """Return the settings without their steps: a shorter training is the beginning of a longer one.
 
         Return ``self`` in a method whose loss depends on how many steps there are.
         """

@@ -99,7 +99,7 @@ class UnlearnResult:
 
     @contextmanager
     def applied(self, model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-        """``with result.applied(model): ...`` applies the edit inside the block and reverts it after, come what may."""
+        """Apply the edit inside a ``with result.applied(model):`` block, and revert it after, come what may."""
         self.apply(model)
         try:
             yield model

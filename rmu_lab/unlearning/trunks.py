@@ -87,7 +87,7 @@ def recorded(
 
 
 def record_batch(model: PreTrainedModel, batch: TokenBatch, depths: Collection[int]) -> dict[int, Tensor]:
-    """The frozen model's residual stream at the given depths for one batch; nothing above them runs."""
+    """Return the frozen model's residual stream at the given depths for one batch; nothing above them runs."""
     kept: list[dict[int, Tensor]] = []
     with torch.no_grad(), recorded(model, depths, kept.append, stop=True):
         model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
@@ -130,7 +130,7 @@ def _put_back(block: nn.Module, own: Callable | None) -> None:
 
 
 def stored_pass(model: PreTrainedModel, batch: TokenBatch, window: range, trunk: Tensor, output: Tensor) -> FrozenPass:
-    """The `FrozenPass` over a batch from its recorded residual stream before and after the window.
+    """Make the `FrozenPass` over a batch from its recorded residual stream before and after the window.
 
     What the model hands its blocks besides (masks, rotary embeddings, ...) is made anew by a pass in which
     no block runs: that takes a millisecond, while keeping it could take more memory than the activations.

@@ -39,7 +39,7 @@ class SSD(EditMethod):
     method: ClassVar[str] = "ssd"
 
     def work_key(self) -> Hashable:
-        """The settings without threshold and dampening, before which the importances are measured."""
+        """Return the settings without threshold and dampening, before which the importances are measured."""
         return dataclasses.replace(self, threshold=1.0, dampening=1.0)
 
     def prepare(self, task: Task, names: list[str]) -> list[dict[str, Tensor]]:
