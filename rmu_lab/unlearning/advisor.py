@@ -84,7 +84,7 @@ class Advice:
     hidden_size: int
 
     def config(self, layer: int | None = None, **changes: Any) -> UnlearnConfig:
-        """Return the proposal as settings; for another `layer` with that layer's numbers, and with `changes` of other fields.
+        """Return the proposal as settings; for another `layer` with its numbers, and with `changes` of other fields.
 
         Raises
         ------

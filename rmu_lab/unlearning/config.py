@@ -155,8 +155,10 @@ class UnlearnConfig(MethodConfig):
 
     @classmethod
     def published(cls, **changes: Any) -> UnlearnConfig:
-        """Return what the published code of Adaptive RMU does: padding on the left and counted, the sink counted, `mse_loss`,
-        one coefficient per topic from its first batch, and that code's default numbers (for a 7B model).
+        """Return the settings of the published code of Adaptive RMU.
+
+        Padding is on the left and counted, the sink is counted, the losses are `mse_loss`, each topic has one coefficient
+        from its first batch, and the numbers are that code's (for a 7B model).
 
         `changes` replace single fields, e.g. ``published(method="rmu", coefficient=6.5)``.
         """

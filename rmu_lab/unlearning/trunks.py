@@ -37,7 +37,7 @@ TOKENS_AT_ONCE = 16 * 1024
 def recorded(
     model: PreTrainedModel, depths: Collection[int], keep: Callable[[dict[int, Tensor]], None], *, stop: bool = False
 ) -> Iterator[None]:
-    """While open, every pass of the model hands `keep` the residual stream, (batch, tokens, d), at the given depths.
+    """Hand `keep` the residual stream, (batch, tokens, d), at the given depths, at each pass inside the ``with`` block.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def record_batch(model: PreTrainedModel, batch: TokenBatch, depths: Collection[i
 
 @contextmanager
 def resumed(model: PreTrainedModel, depth: int, trunk: Callable[[], Tensor]) -> Iterator[None]:
-    """While open, the blocks below `depth` do nothing, and each pass goes on there from what `trunk()` returns.
+    """Skip the blocks below `depth` inside the ``with`` block; each pass goes on there from what `trunk()` returns.
 
     Everything else is the model's own: embedding, masks, positions, the blocks above, its head and its
     cache, which gets an empty entry (of the right length) for every block that is skipped.
