@@ -37,6 +37,8 @@ lowest newest:
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/python -m pip install --no-deps uv "$(TORCH)"
 	.venv-$@/bin/uv pip install --python .venv-$@ --resolution $(RESOLUTION) "$(TORCH)" -e ".[lab,eval,test,cluster]"
+	.venv-$@/bin/ruff check .
+	.venv-$@/bin/lint-imports
 	OMP_NUM_THREADS=1 .venv-$@/bin/pytest -m "not slow"
 
 $(READY): pyproject.toml constraints.txt
