@@ -39,7 +39,7 @@ from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.batches import topic_batches, topic_texts
 from rmu_lab.unlearning.distributed import SINGLE_PROCESS
-from rmu_lab.unlearning.trunks import StreamedPasses
+from rmu_lab.unlearning.frozen_passes import StreamedPasses
 from rmu_lab.unlearning.window import WindowTraining
 
 

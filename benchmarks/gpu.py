@@ -33,7 +33,7 @@ from benchmarks.step import Memory, config_of, floor_flops, matmul_rate, run_alo
 from rmu_lab import UnlearnConfig
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
-from rmu_lab.unlearning.trunks import TOKENS_AT_ONCE
+from rmu_lab.unlearning.frozen_passes import TOKENS_AT_ONCE
 
 PATTERNS = ("published", "cold", "cached")
 WARM_UP = 3

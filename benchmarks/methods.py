@@ -46,7 +46,7 @@ from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.config import MethodConfig
-from rmu_lab.unlearning.method import LossMethod, config_class
+from rmu_lab.unlearning.method_table import LossMethod, config_class
 
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}

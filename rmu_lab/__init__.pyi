@@ -1,11 +1,12 @@
 # The public names. `lazy_loader` reads from here in which module each is found, at its first use.
 from .activations import token_states as token_states
+from .attacks.attack_table import register_attack as register_attack
+from .attacks.controls import Recovery as Recovery
 from .attacks.gauntlet import RobustnessCard as RobustnessCard
 from .attacks.gauntlet import gauntlet as gauntlet
 from .attacks.greedy_coordinate import GCGConfig as GCGConfig
 from .attacks.greedy_coordinate import GCGResult as GCGResult
 from .attacks.greedy_coordinate import gcg as gcg
-from .attacks.recovery import Recovery as Recovery
 from .attacks.subject import Budget as Budget
 from .attacks.subject import Subject as Subject
 from .corpora import load_corpus as load_corpus
@@ -27,6 +28,9 @@ from .sweeps.sweep import sweep as sweep
 from .unlearning.advisor import Advice as Advice
 from .unlearning.advisor import advise as advise
 from .unlearning.config import UnlearnConfig as UnlearnConfig
+from .unlearning.edit_method import EditMethod as EditMethod
+from .unlearning.loss_method import LossMethod as LossMethod
+from .unlearning.method_table import register_method as register_method
 from .unlearning.result import UnlearnResult as UnlearnResult
 from .unlearning.unlearn import checkpoints as checkpoints
 from .unlearning.unlearn import unlearn as unlearn

@@ -125,7 +125,7 @@ def unlearn(
     with _clear_errors():
         from . import load_corpus, load_model
         from . import unlearn as train
-        from .unlearning.method import config_class, config_of
+        from .unlearning.method_table import config_class, config_of
 
         load_plugins(plugin)
         kind = config_class(method)
@@ -249,7 +249,7 @@ def sweep(
     with _clear_errors():
         from . import grid, load_corpus, load_model, load_questions
         from . import sweep as run
-        from .unlearning.method import config_class
+        from .unlearning.method_table import config_class
 
         load_plugins(plugin)
         methods = [name.strip() for name in method.split(",")]
@@ -379,7 +379,7 @@ def claims(
     with _clear_errors():
         from .files import write_json
         from .scorecard import as_json, claim_of, rewrite, table_rows
-        from .scorecard.table import HEAD, place
+        from .scorecard.claim_table import HEAD, place
 
         if run is not None:
             _run_claim(claim_of(run), out)

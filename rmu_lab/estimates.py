@@ -40,21 +40,31 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, float(low)), min(1.0, float(high))
 
 
-def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """Compute the 95% interval of a change of a share, where `n` things were each seen before and after.
+def paired_interval(differences: Sequence[float], limit: float = 1.0) -> tuple[float, float]:
+    """Compute the 95% interval of the mean of differences, each between two looks at the same thing.
 
-    It is Agresti and Min's (Statistics in Medicine 24, 2005): half a thing is added to each cell of the two-by-two
-    table of yes and no before and after. scipy has none for paired shares.
+    For differences of -1, 0 and 1 it is Agresti and Min's (Statistics in Medicine 24, 2005), which adds half a thing to
+    each cell of the two-by-two table of yes and no before and after: two more differences, half of 1, half of -1, one of
+    0. scipy has none for paired shares.
 
     Parameters
     ----------
-    gained, lost
-        how many went from no to yes, and from yes to no.
+    differences
+        one for each thing, from -`limit` to `limit`.
+    limit
+        what the interval is cut at.
     """
-    g, b, m = gained + 0.5, lost + 0.5, n + 2
-    half = Z95 * ((g + b) - (g - b) ** 2 / m) ** 0.5 / m
-    centre = (g - b) / m
-    return max(-1.0, centre - half), min(1.0, centre + half)
+    m = len(differences) + 2
+    centre = sum(differences) / m
+    half = Z95 * (((sum(value**2 for value in differences) + 1) / m - centre**2) / m) ** 0.5
+    return max(-limit, centre - half), min(limit, centre + half)
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> tuple[float, float]:
+    """Compute the 95% interval of the ratio of two means over the same draws, to first order (the delta method)."""
+    ratio = fmean(above) / fmean(below)
+    error = sem([a - ratio * b for a, b in zip(above, below, strict=True)]) / fmean(below)
+    return float(ratio - Z95 * error), float(ratio + Z95 * error)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

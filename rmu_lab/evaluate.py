@@ -285,9 +285,8 @@ def accuracy_change(before: Accuracy, after: Accuracy) -> AccuracyChange:
     n = len(before.correct)
     if n != len(after.correct):
         raise RmuLabError(f"before has {n} questions, after {len(after.correct)}; compare the same questions.")
-    pairs = list(zip(before.correct, after.correct, strict=True))
-    gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    return AccuracyChange((gained - lost) / n, paired_interval(gained, lost, n))
+    differences = [int(right) - int(was_right) for was_right, right in zip(before.correct, after.correct, strict=True)]
+    return AccuracyChange(sum(differences) / n, paired_interval(differences))
 
 
 def answers(

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rmu_lab import load_model
 from rmu_lab.attacks import ATTACKS
 from rmu_lab.cli_settings import load_plugins
-from rmu_lab.unlearning.method import METHODS, config_class
+from rmu_lab.unlearning.method_table import METHODS, config_class
 
 SMALL = {
     "vocab_size": 320,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rmu_lab import GCGConfig, UnlearnConfig, accuracy, gcg, load_model, sweep, unlearn
-from rmu_lab.unlearning import trunks
+from rmu_lab.unlearning import frozen_passes
 from rmu_lab.unlearning.window import WindowTraining
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
@@ -48,7 +48,7 @@ def test_unlearn_in_bfloat16_trains_float32_matrices(model, tokenizer):
 def test_frozen_passes_made_together_change_little(model, tokenizer, monkeypatch):
     """bfloat16 rounds a larger batch's sums differently."""
     together = unlearn(model, tokenizer, *TEXTS, SHORT, progress=False)
-    monkeypatch.setattr(trunks, "tokens_at_once", lambda _model: 0)
+    monkeypatch.setattr(frozen_passes, "tokens_at_once", lambda _model: 0)
     close(together.edit, unlearn(model, tokenizer, *TEXTS, SHORT, progress=False).edit, 5e-2)
 
 
@@ -72,7 +72,7 @@ def test_one_wait_for_the_device_in_a_step_outside_the_model(model, tokenizer, m
         return call
 
     for name in ("run_frozen", "stored_pass", "record_batch"):
-        monkeypatch.setattr(trunks, name, free(getattr(trunks, name)))
+        monkeypatch.setattr(frozen_passes, name, free(getattr(frozen_passes, name)))
     monkeypatch.setattr(WindowTraining, "read", free(WindowTraining.read))
     monkeypatch.setattr(WindowTraining, "edit", lambda _self: torch.cuda.set_sync_debug_mode("default") or {})
     try:

@@ -18,7 +18,7 @@ from ..activations import edited_output, token_states
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..unlearning.result import UnlearnResult
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 

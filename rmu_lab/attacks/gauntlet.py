@@ -17,10 +17,10 @@ from ..evaluate import Accuracy
 from ..files import digest, write_json
 from ..provenance import provenance
 from ..unlearning.config import MethodConfig
-from ..unlearning.method import config_from_dict
-from .recovery import Recovery
+from ..unlearning.method_table import config_from_dict
+from .attack_table import ATTACKS, attack_named
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
-from .table import ATTACKS, attack_named
 
 OUT_OF_TIME = "no time was left"
 NOT_ASKED = "it was not asked for"

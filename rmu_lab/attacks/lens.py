@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
 from ..models import decoder_blocks
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 

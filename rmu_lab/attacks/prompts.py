@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from ..errors import RmuLabError
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 Kind = Literal["few-shot", "rephrased", "prefilled"]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
 from ..unlearning.result import UnlearnResult
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 GROUP = 32

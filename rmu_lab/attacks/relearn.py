@@ -23,7 +23,7 @@ from ..errors import RmuLabError
 from ..files import digest
 from ..models import decoder_blocks
 from ..unlearning.objectives import next_token_loss, targets_of
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 RELEARN_TEXTS = 10

@@ -16,7 +16,7 @@ from ..corpora import texts_of
 from ..errors import RmuLabError
 from ..evaluate import Accuracy, accuracy, answers
 from ..unlearning.result import UnlearnResult
-from .recovery import Recovery, ReferenceScores
+from .controls import Recovery, ReferenceScores
 
 if TYPE_CHECKING:
     from datasets import Dataset

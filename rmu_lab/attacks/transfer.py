@@ -9,7 +9,7 @@ import time
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from .recovery import Recovery
+from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 

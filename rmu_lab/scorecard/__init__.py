@@ -6,6 +6,7 @@ Each of `CLAIMS` has its rule, fixed in the code: conditions on named numbers, e
 """
 
 from ..estimates import Number, mean_of
+from .claim_table import as_json, markdown, rewrite, table_rows
 from .claims import CLAIMS, Claim, claim_of
 from .rules import (
     ARGUMENT_FAILS,
@@ -20,7 +21,6 @@ from .rules import (
     below,
 )
 from .sources import NotMeasuredError
-from .table import as_json, markdown, rewrite, table_rows
 
 __all__ = [
     "ARGUMENT_FAILS",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import RmuLabError
 from ..estimates import Number, Numbers
-from . import measurements, stored_results
+from . import measurements, stored_numbers
 from .rules import NOT_MEASURED, Rule, above, below
 from .sources import Benchmark, Measurement, NotMeasuredError, Source, StoredSweep
 
@@ -62,7 +62,7 @@ OPTIMUM = Measurement(
 _COEFFICIENT_LINE = "python -m benchmarks.coefficient --json data/results/coefficient.json"
 ALIGNED = Benchmark(
     "coefficient.json",
-    stored_results.read_alignment,
+    stored_numbers.read_alignment,
     _COEFFICIENT_LINE,
     again=Measurement(
         "aligned",
@@ -72,7 +72,7 @@ ALIGNED = Benchmark(
 )
 SHORTEST = Benchmark(
     "coefficient.json",
-    stored_results.read_shortest,
+    stored_numbers.read_shortest,
     _COEFFICIENT_LINE,
     again=Measurement(
         "shortest",
@@ -85,32 +85,32 @@ _SWEEP_LINE = "python -m benchmarks.sweep --out data/results/sweep_layers.jsonl 
 _LAYERS_LINE = "python -m benchmarks.layers --out data/results/layers"
 FRONT = StoredSweep(
     "training/front.jsonl",
-    stored_results.read_speed,
+    stored_numbers.read_speed,
     "python -m benchmarks.training --out data/results/training",
-    stored_results.speed_settings,
+    stored_numbers.speed_settings,
 )
-DEPTH = StoredSweep("sweep_layers.jsonl", stored_results.read_depth, _SWEEP_LINE)
-GROWTH = StoredSweep("sweep_layers.jsonl", stored_results.read_growth, _SWEEP_LINE, lambda config: config.method == "rmu")
+DEPTH = StoredSweep("sweep_layers.jsonl", stored_numbers.read_depth, _SWEEP_LINE)
+GROWTH = StoredSweep("sweep_layers.jsonl", stored_numbers.read_growth, _SWEEP_LINE, lambda config: config.method == "rmu")
 COST = StoredSweep(
     "sweep_layers.jsonl",
-    stored_results.read_training_time,
+    stored_numbers.read_training_time,
     _SWEEP_LINE,
     more=("layers/tuning.jsonl", "layers/chosen.jsonl"),
     again=Measurement("cost", measurements.measure_training_time, {"layer": LAYER, "steps": 8, "pairs": 10}),
 )
-CHOSEN = StoredSweep("layers/chosen.jsonl", stored_results.read_one_for_all, _LAYERS_LINE)
+CHOSEN = StoredSweep("layers/chosen.jsonl", stored_numbers.read_one_for_all, _LAYERS_LINE)
 FACTORS = StoredSweep(
-    "layers/factors.jsonl", stored_results.read_below_the_norm, _LAYERS_LINE, stored_results.below_the_norm_settings
+    "layers/factors.jsonl", stored_numbers.read_below_the_norm, _LAYERS_LINE, stored_numbers.below_the_norm_settings
 )
 METHODS = StoredSweep(
     "methods/chosen.jsonl",
-    stored_results.read_methods,
+    stored_numbers.read_methods,
     "python -m benchmarks.methods --out data/results/methods",
     needed=None,
 )
 _ATTACKS_LINE = "python -m benchmarks.attacks --out data/results/gcg"
-GAINS = Benchmark("gcg/gains.jsonl", stored_results.read_gains, _ATTACKS_LINE)
-SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_results.read_suffixes, _ATTACKS_LINE)
+GAINS = Benchmark("gcg/gains.jsonl", stored_numbers.read_gains, _ATTACKS_LINE)
+SUFFIXES = Benchmark("gcg/attacks.jsonl", stored_numbers.read_suffixes, _ATTACKS_LINE)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ ATTACKS = "06_adversarial_attacks.ipynb"
 COMPARISON = "08_comparing_methods.ipynb"
 
 _speed, _price = (
-    tuple(below(f"{kind} accuracy after {steps} steps, c = 1140 less c = 228 (points)", 0) for steps in stored_results.STEPS)
+    tuple(below(f"{kind} accuracy after {steps} steps, c = 1140 less c = 228 (points)", 0) for steps in stored_numbers.STEPS)
     for kind in ("forget", "general")
 )
 FOLLOWED, RELATIVE, FIXED = (

@@ -1,7 +1,7 @@
 """Measurements from scratch on SmolLM2: a function ``measure_...`` for each experiment that claims rest on.
 
 Each takes a model, its tokenizer and its settings, and returns named numbers with 95% intervals; `sources.Measurement`
-stores what one of them gave at the scorecard's settings, and `stored_results` reads what long benchmarks stored. None
+stores what one of them gave at the scorecard's settings, and `stored_numbers` reads what long benchmarks stored. None
 takes more than some three minutes on one core. The notebooks show the same experiments in pictures, mostly
 for one direction u; here each is repeated over directions, because a verdict must not hang on one of them.
 """

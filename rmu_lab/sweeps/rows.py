@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..unlearning.config import MethodConfig
-from ..unlearning.method import config_from_dict
+from ..unlearning.method_table import config_from_dict
 
 _START = b'{"key": '  # of every line, so that no other file is taken for a sweep's and cut
 

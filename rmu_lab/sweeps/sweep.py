@@ -23,7 +23,7 @@ from ..offload import is_offloaded
 from ..provenance import provenance
 from ..unlearning.batches import topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
-from ..unlearning.method import config_class, config_of, method_of
+from ..unlearning.method_table import config_class, config_of, method_of
 from .on_ray import work_on_ray
 from .rows import RowFile, SweepRow
 from .worker import Group, Job, groups_of, job_digests, work

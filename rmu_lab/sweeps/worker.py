@@ -23,10 +23,10 @@ from ..files import digest
 from ..provenance import provenance
 from ..unlearning.batches import BatchKey, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_batches
 from ..unlearning.config import MethodConfig, UnlearnConfig
-from ..unlearning.method import method_of
+from ..unlearning.frozen_passes import record_batch, recorded, resumed, stored_pass
+from ..unlearning.method_table import method_of
 from ..unlearning.result import UnlearnResult
 from ..unlearning.task import DivergedError, Task, Trainings
-from ..unlearning.trunks import record_batch, recorded, resumed, stored_pass
 from .activation_store import ActivationStore
 from .rows import SweepRow, row_key
 

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..activations import frozen, map_above
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
-from ..estimates import Z95
+from ..estimates import ratio_interval
 from ._steering import one_text, put
 
 if TYPE_CHECKING:
@@ -245,7 +245,6 @@ def compare(predicted: PredictedLogits, simulated: SimulatedLogits, tokens: Sequ
 
     true, linear = squares(simulated.readouts), squares(first_order.readouts)
     ratio = true.mean() / linear.mean()
-    half = Z95 * (true - ratio * linear).std() / linear.mean() / len(true) ** 0.5
     shift = simulated.readouts.mean(dim=0) - first_order.readouts.mean(dim=0)
     ratios = (simulated.variances / first_order.variances).sort().values
     low, high = (ratios[round(q * (len(ratios) - 1))].item() for q in (0.05, 0.95))
@@ -253,7 +252,7 @@ def compare(predicted: PredictedLogits, simulated: SimulatedLogits, tokens: Sequ
     return Comparison(
         predicted.eta,
         ratio.item(),
-        ((ratio - half).item(), (ratio + half).item()),
+        ratio_interval(true.tolist(), linear.tolist()),
         (low, high),
         ((shift @ gram @ shift) / predicted.variances.sum()).sqrt().item(),
         tuple(float(p) for p in normality),

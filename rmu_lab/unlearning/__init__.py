@@ -1,1 +1,1 @@
-"""Unlearning: target directions, losses, the trainer that touches three matrices only, sweeps of it, and advice."""
+"""Unlearning: the methods and their table, losses, directions, trainers, results, and advice on settings."""

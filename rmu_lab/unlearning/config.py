@@ -23,7 +23,7 @@ Direction = Literal["positive", "isotropic"]
 class MethodConfig:
     """Base of the settings of every method: what `unlearn`, `sweep` and the records need to know about them.
 
-    Extend `LossMethod` or `EditMethod` (`rmu_lab.unlearning.method`) for a method of your own; they say how it trains.
+    Extend `LossMethod` or `EditMethod` (`rmu_lab.unlearning.method_table`) for a method of your own; they say how it trains.
     """
 
     method: ClassVar[str]
@@ -51,7 +51,7 @@ class MethodConfig:
         """Key of the work that settings share: a sweep trains settings with equal keys together.
 
         By default only equal settings share. A method that overrides this trains a group of settings at once, see
-        `rmu_lab.unlearning.method.Method`.
+        `rmu_lab.unlearning.method_table.Method`.
         """
         return self
 

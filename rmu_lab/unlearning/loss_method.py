@@ -40,7 +40,7 @@ class LossMethod(AllBlocksConfig):
     AdamW without weight decay; each step takes one forget and one retain batch of one topic, topics taking turns. The
     README shows a whole method of one's own::
 
-        @register
+        @register_method
         @dataclass(frozen=True)
         class MyMethod(LossMethod):
             method: ClassVar[str] = "my_method"

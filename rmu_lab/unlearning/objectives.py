@@ -1,4 +1,4 @@
-"""The losses of every method, and the pieces that they are made of: distances, norms, log-probabilities, divergences.
+"""RMU's losses, and the pieces of every other method's: distances, norms, log-probabilities, divergences.
 
 Taught in notebooks 01, 04 and 05 (RMU and Adaptive RMU) and 08 (the others). Log-probabilities are natural.
 """

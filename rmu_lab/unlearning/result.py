@@ -22,7 +22,7 @@ from ..offload import read_parameter, write_parameter
 from ..provenance import provenance
 from .config import MethodConfig
 from .distributed import launched_processes
-from .method import config_from_dict
+from .method_table import config_from_dict
 from .task import Training
 
 _TENSORS, _RECORD = "edit.safetensors", "result.json"

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from .batches import corpus_digests, topic_texts
 from .config import MethodConfig, UnlearnConfig
-from .method import method_of
+from .method_table import method_of
 from .result import UnlearnResult
 from .task import Steering, Task
 
@@ -52,7 +52,7 @@ def unlearn(
         texts of what must stay, or a mapping with the same topic names.
     config
         settings; the defaults suit SmolLM2-135M. Those of another method (`unlearning.baselines`: ``NPO()``, ..., or one of
-        your own, `unlearning.method`) train by that method.
+        your own, `unlearning.method_table`) train by that method.
     directions
         u of each topic, (d,) tensors of length 1 by the names of the topics (``"forget"`` where there are none); by default
         they are drawn from the seed. RMU and Adaptive RMU only, as the next two.

@@ -24,9 +24,9 @@ from .batches import BatchKey, TopicBatches, batch_share, counted_tokens, step_k
 from .config import UnlearnConfig
 from .directions import random_directions
 from .distributed import SINGLE_PROCESS, BatchShare, Processes, launched_processes
+from .frozen_passes import StreamedPasses
 from .objectives import WindowBatch, masked_mean, steering_objective, token_mean, token_norms
 from .task import Clock, DivergedError, FrozenPasses, Steering, Task, Training, Trainings, finished_stages
-from .trunks import StreamedPasses
 
 
 def train_window(task: Task, configs: Sequence[UnlearnConfig]) -> Trainings:

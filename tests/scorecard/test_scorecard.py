@@ -37,7 +37,7 @@ from rmu_lab.scorecard import (
     measurements,
     rewrite,
     sources,
-    stored_results,
+    stored_numbers,
 )
 from tests.conftest import tiny_model
 
@@ -329,7 +329,7 @@ def table_of_methods(seeds: int, **right: str) -> list[SweepRow]:
 
 
 def test_methods_are_held_against_the_one_that_forgets_most():
-    found = stored_results.read_methods(
+    found = stored_numbers.read_methods(
         table_of_methods(3, rmu="11000000", adaptive_rmu="10000000", llmu="11111111", scrub="11110000", ssd="11111100")
     )
     assert (
@@ -345,7 +345,7 @@ def test_gradients_are_compared_on_the_same_questions():
 
     rows = [row("base", prompt, 2, 0.4) for prompt in "abc"] + [row("RMU", prompt, 1, -0.2) for prompt in "abcd"]
     rows += [row("RMU", "a", 9, 9, among="top"), row("RMU", "b", 9, 9, topic="general"), row("RMU", "{suffix} a", 9, 9)]
-    found = stored_results.read_gains(rows)
+    found = stored_numbers.read_gains(rows)
     assert [(number.value, number.n) for number in found.values()] == [
         (0.5, 3),
         (pytest.approx(0.4), 3),
@@ -360,7 +360,7 @@ def test_suffixes_are_counted_on_unlearned_models():
 
     rows = [row("RMU", False), row("Adaptive RMU", True), row("RMU", False, "before")]
     rows += [row("base", True), row("RMU", True, "nonsense"), row("RMU", True, search="random")]
-    (share,) = stored_results.read_suffixes(rows).values()
+    (share,) = stored_numbers.read_suffixes(rows).values()
     assert (share.value, share.n) == (pytest.approx(1 / 3), 3)
 
 

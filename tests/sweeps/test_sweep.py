@@ -18,7 +18,7 @@ from rmu_lab.sweeps.worker import Job, Worker
 from rmu_lab.unlearning.baselines import NPO, SSD
 from rmu_lab.unlearning.batches import topic_texts
 from rmu_lab.unlearning.directions import random_directions
-from rmu_lab.unlearning.method import METHODS
+from rmu_lab.unlearning.method_table import METHODS
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
 

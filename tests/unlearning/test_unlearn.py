@@ -7,7 +7,7 @@ import torch
 from benchmarks.published_loop import published_loop
 from rmu_lab import RmuLabError, UnlearnConfig, decoder_blocks, unlearn
 from rmu_lab.models import block_parameters
-from rmu_lab.unlearning import trunks
+from rmu_lab.unlearning import frozen_passes
 from rmu_lab.unlearning.directions import random_directions
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
 
@@ -113,7 +113,7 @@ def test_same_seed_same_bits_and_kept_trunks_change_nothing(tokenizer, monkeypat
     config = UnlearnConfig(**SHORT.to_dict() | {"steps": 20})  # 8 batches: the texts come round twice and a half
     first = unlearn(model, tokenizer, FORGET, RETAIN, config)
     again = unlearn(model, tokenizer, FORGET, RETAIN, config)
-    monkeypatch.setattr(trunks, "TRUNK_CACHE_BYTES", 30_000)  # room for some of the batches only
+    monkeypatch.setattr(frozen_passes, "TRUNK_CACHE_BYTES", 30_000)  # room for some of the batches only
     recomputed = unlearn(model, tokenizer, FORGET, RETAIN, config)
     for name, matrix in first.edit.items():
         assert matrix.equal(again.edit[name]) and matrix.equal(recomputed.edit[name])
@@ -155,8 +155,8 @@ def test_data_sets_and_lists_are_the_same(tokenizer):
 
 def test_each_topic_has_its_own_length(tokenizer, monkeypatch):
     widths = []
-    run = trunks.run_frozen
-    monkeypatch.setattr(trunks, "run_frozen", lambda *args: widths.append(args[1].input_ids.shape[1]) or run(*args))
+    run = frozen_passes.run_frozen
+    monkeypatch.setattr(frozen_passes, "run_frozen", lambda *args: widths.append(args[1].input_ids.shape[1]) or run(*args))
     texts = {"one": made_up_texts(6, 1, least=25, most=30), "two": made_up_texts(6, 2, least=25, most=30)}
     settings = SHORT.to_dict() | {"max_length": 9, "forget_lengths": [12, 15], "steps": 2}
     config = UnlearnConfig(**settings)

@@ -8,7 +8,7 @@ import torch
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, decoder_blocks, unlearn
 from rmu_lab.corpora import token_batches
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
-from rmu_lab.unlearning.method import METHODS, config_from_dict
+from rmu_lab.unlearning.method_table import METHODS, config_from_dict
 from rmu_lab.unlearning.unlearn import checkpoints
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 

@@ -15,7 +15,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from ..errors import RmuLabError
-from ..estimates import Z95
+from ..estimates import paired_interval
 from ..evaluate import Accuracy, AccuracyChange, accuracy_change
 
 
@@ -97,12 +97,9 @@ class Recovery:
             start.correct, *(end.correct for end in ends), strict=True)]  # fmt: skip
         excess = [len(ends) * gain - other for gain, other in zip(gains, control_gains, strict=True)]
         d = [value / len(ends) for value in excess]
-        m = len(d) + 2
-        centre = sum(d) / m
-        half = Z95 * (((sum(value**2 for value in d) + 1) / m - centre**2) / m) ** 0.5
         more, less = sum(value > 0 for value in excess), sum(value < 0 for value in excess)
         p_value = float(binomtest(more, more + less).pvalue) if more + less else 1.0
-        return Difference(sum(d) / len(d), (max(-2.0, centre - half), min(2.0, centre + half)), p_value)
+        return Difference(sum(d) / len(d), paired_interval(d, limit=2.0), p_value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; `from_dict` is the way back."""

@@ -6,7 +6,7 @@ from rmu_lab.activations import run_frozen, run_window
 from rmu_lab.corpora import token_batches
 from rmu_lab.evaluate import option_scores
 from rmu_lab.models import block_parameters
-from rmu_lab.unlearning.trunks import record_batch, recorded, resumed, stored_pass
+from rmu_lab.unlearning.frozen_passes import record_batch, recorded, resumed, stored_pass
 from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
 

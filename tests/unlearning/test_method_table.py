@@ -13,7 +13,15 @@ from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, accuracy, cli, gr
 from rmu_lab.attacks import RobustnessCard, Subject, gauntlet
 from rmu_lab.unlearning.baselines import NPO, SSD
 from rmu_lab.unlearning.directions import random_directions
-from rmu_lab.unlearning.method import METHODS, EditMethod, LossMethod, config_from_dict, config_of, method_of, register
+from rmu_lab.unlearning.method_table import (
+    METHODS,
+    EditMethod,
+    LossMethod,
+    config_from_dict,
+    config_of,
+    method_of,
+    register_method,
+)
 from rmu_lab.unlearning.objectives import distance_loss, token_mean
 from rmu_lab.unlearning.unlearn import checkpoints
 from tests.conftest import FAMILIES, made_up_texts, plugin, same_weights, tiny_model, weights_of
@@ -146,14 +154,14 @@ def test_what_is_no_method_is_refused(plugins_undone):
         (Plain, "Plain is no method; make it a frozen dataclass"),
     ):
         with pytest.raises(RmuLabError, match=message):
-            register(kind)
+            register_method(kind)
     with pytest.raises(RmuLabError, match="is no settings of a method"):
         method_of({"method": "npo"})
     with pytest.raises(RmuLabError, match="npo has no setting 'layer'; it has alpha, batch_size, beta"):
         config_of("npo", {"layer": 3})
     with pytest.raises(RmuLabError, match="There is no method 'magic'; use one of rmu, adaptive_rmu"):
         config_from_dict({"method": "magic"})
-    assert register(Shrink) is register(Shrink)  # as when a notebook cell is run twice
+    assert register_method(Shrink) is register_method(Shrink)  # as when a notebook cell is run twice
 
 
 # -- directions, objectives and a callback -----------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 A method is a frozen dataclass of settings with a name (``method``), and a way to train. RMU and Adaptive RMU share
 `UnlearnConfig` and the window trainer. A method that trains by a loss on logits extends `LossMethod` and defines ``loss``;
-one that computes its edit at once extends `EditMethod` and defines ``edit``. One line, `register`, puts it into the table,
-and `unlearn`, `sweep`, `grid`, the command line and the stored records know it. The README shows one; notebook 08 compares
-the methods of the table.
+one that computes its edit at once extends `EditMethod` and defines ``edit``. One line, `register_method`, puts it into the
+table, and `unlearn`, `sweep`, `grid`, the command line and the stored records know it. The README shows one; notebook 08
+compares the methods of the table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "config_class",
     "config_from_dict",
     "method_of",
-    "register",
+    "register_method",
 ]
 
 
@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
 Config = TypeVar("Config", bound=MethodConfig)
 
 
-def register(config: type[Config]) -> type[Config]:
+def register_method(config: type[Config]) -> type[Config]:
     """Put a method of your own into the table, under its ``method``; returns the class, so that it serves as a decorator.
 
     Parameters
@@ -102,7 +102,7 @@ def method_of(config: MethodConfig) -> Method:
     if not isinstance(config, MethodConfig):
         raise RmuLabError(f"{config!r} is no settings of a method; give UnlearnConfig() or those of {_names()}.")
     if config.method not in METHODS:
-        register(type(config))
+        register_method(type(config))
     return METHODS[config.method]
 
 

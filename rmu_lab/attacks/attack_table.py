@@ -11,10 +11,10 @@ from typing import TypeVar
 from ..corpora import texts_of
 from ..errors import RmuLabError
 from .ablate import ablate
+from .controls import Recovery
 from .lens import lens
 from .prompts import SHOTS, few_shot, pairs, prompt
 from .quantise import quantise
-from .recovery import Recovery
 from .relearn import RELEARN_TEXTS, relearn
 from .subject import MATERIALS, Budget, Subject
 from .transfer import shuffled, transfer
