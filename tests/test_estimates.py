@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import statistics
 import warnings
 
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from scipy.special import comb, stdtrit
 
 from rmu_lab import RmuLabError
-from rmu_lab.estimates import Number, correlation_of, mean_of, median_of, paired_interval, share_of, wilson_interval
+from rmu_lab.estimates import (
+    Number,
+    correlation_of,
+    mean_of,
+    median_of,
+    paired_interval,
+    ratio_interval,
+    share_of,
+    wilson_interval,
+)
 
 Z = 1.959963984540054  # 97.5% of a normal distribution lie below
 values = st.integers(-1000, 1000).map(lambda n: n / 8)  # apart by much more than rounding errors
@@ -65,13 +75,24 @@ def test_share_of_counts(hits):
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300))
 def test_paired_interval_is_walds_with_half_a_thing_added_to_each_cell(gained, lost, same):
     n = gained + lost + same
-    low, high = paired_interval(gained, lost, n)
+    differences = [1] * gained + [-1] * lost + [0] * same
+    low, high = paired_interval(differences)
     more, less = (gained + 0.5) / (n + 2), (lost + 0.5) / (n + 2)
     error = math.sqrt((more + less - (more - less) ** 2) / (n + 2))
     assert low == pytest.approx(max(-1, more - less - Z * error))
     assert high == pytest.approx(min(1, more - less + Z * error))
-    assert paired_interval(lost, gained, n) == pytest.approx((-high, -low))
+    assert paired_interval([-each for each in differences]) == pytest.approx((-high, -low))
     assert n == 0 or low <= (gained - lost) / n <= high
+
+
+def test_ratio_interval_holds_the_ratio_and_narrows_with_more_draws():
+    source = random.Random(0)
+    below = [1 + source.random() for _ in range(400)]
+    above = [2 * value + 0.1 * source.gauss(0, 1) for value in below]
+    few, many = (ratio_interval(above[:n], below[:n]) for n in (25, 400))
+    assert few[0] < 2 < few[1] and many[0] < 2 < many[1]
+    assert (few[1] - few[0]) / (many[1] - many[0]) == pytest.approx(4, rel=0.4)
+    assert ratio_interval([2.0, 4.0], [1.0, 2.0]) == (2, 2)
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from rmu_lab import RmuLabError, UnlearnConfig, accuracy, load_model, sweep, unlearn
 from rmu_lab.models import input_device
 from rmu_lab.offload import is_offloaded, read_parameter, whole_module
-from rmu_lab.unlearning import unlearn as trainer
+from rmu_lab.unlearning import frozen_passes
 from tests.conftest import FAMILIES, made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
 
@@ -102,9 +102,9 @@ def test_frozen_passes_made_together_change_nothing(family, padding_side, tokeni
     texts[1][4] = "the sea"  # one batch that holds padding
     expected = unlearn(model, tokenizer, *texts, config, progress=False)
     passes = []
-    record = trainer.record_batch
-    monkeypatch.setattr(trainer, "record_batch", lambda *args: passes.append(len(args[1].input_ids)) or record(*args))
-    monkeypatch.setattr(trainer, "tokens_at_once", lambda _model: 12 * 3 * 3)
+    record = frozen_passes.record_batch
+    monkeypatch.setattr(frozen_passes, "record_batch", lambda *args: passes.append(len(args[1].input_ids)) or record(*args))
+    monkeypatch.setattr(frozen_passes, "tokens_at_once", lambda _model: 12 * 3 * 3)
     result = unlearn(model, tokenizer, *texts, config, progress=False)
     assert sum(passes) == 24 and max(passes) == 9  # 8 different batches of 3 texts, up to three at a time
     same_edit(result, expected)

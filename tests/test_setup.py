@@ -81,10 +81,10 @@ def test_public_names_exist_and_are_documented(name):
 
 
 def test_a_module_imported_first_does_not_stand_in_for_its_function():
-    """`rmu_lab.attacks.gcg` is a module with a function `gcg`; so are others."""
+    """`rmu_lab.attacks.gauntlet` is a module with a function `gauntlet`; so are others."""
     program = """
-import rmu_lab.attacks.gcg, rmu_lab.attacks.gauntlet, rmu_lab.sweeps.sweep, rmu_lab.unlearning.unlearn
-print(*(type(value).__name__ for value in (rmu_lab.gcg, rmu_lab.gauntlet, rmu_lab.sweep, rmu_lab.unlearn)))
+import rmu_lab.attacks.gauntlet, rmu_lab.unlearning.advisor, rmu_lab.sweeps.sweep, rmu_lab.unlearning.unlearn
+print(*(type(value).__name__ for value in (rmu_lab.advise, rmu_lab.gauntlet, rmu_lab.sweep, rmu_lab.unlearn)))
 """
     outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert outcome.stdout.split() == ["function"] * 4
