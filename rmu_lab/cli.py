@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.table import Table
 
 from .cli_settings import chosen_settings, listed, load_plugins, typed
 from .errors import RmuLabError
+
+if TYPE_CHECKING:
+    from .evaluate import Style
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -170,7 +173,7 @@ def evaluate(
 
         rows = load_questions(questions, split=split)
         loaded, tokenizer = load_model(model, device=device, device_map=device_map)
-        score = accuracy(loaded, tokenizer, rows, style=style)
+        score = accuracy(loaded, tokenizer, rows, style=cast("Style", style))  # it refuses another one
         console.print(f"{model} on {questions}: {score}", soft_wrap=True)
         if json_out is not None:
             asked: dict[str, Any] = {"model": model, "questions": questions, "split": split}
@@ -302,7 +305,7 @@ def reproduce(
                 console.print(f"[bold]{heading}[/]")
                 for item, text in items.items():
                     console.print(f"  {escape(item)}: {escape(text)}", soft_wrap=True)
-        if dry_run:
+        if dry_run or out is None:  # without a folder it is a dry run
             return
         report = run(
             chosen,

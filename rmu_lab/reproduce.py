@@ -129,9 +129,9 @@ def plan(
         fetched[f"corpus {name}"] = f"{here}, on this machine" if here else f"{CORPORA[name].size}, {CORPORA[name].page}"
     for task in preset.tasks:
         dataset, _ = QUESTIONS.get(task, (None, 0))
-        here = dataset and local_questions(data).get(dataset.repository)
+        copied = local_questions(data).get(dataset.repository) if dataset else None
         fetched[f"questions {task}"] = (
-            f"{here}, on this machine" if here else f"{dataset.size}, {dataset.page}" if dataset else "as lm-eval says"
+            f"{copied}, on this machine" if copied else f"{dataset.size}, {dataset.page}" if dataset else "as lm-eval says"
         )
     asked = {preset.model: f"{preset.access}: https://huggingface.co/{preset.model}"} if preset.access and not local else {}
     for name in dict.fromkeys([*preset.forget.values(), preset.retain]):

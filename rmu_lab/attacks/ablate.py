@@ -19,7 +19,7 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..unlearning.result import UnlearnResult
 from .controls import Recovery
-from .subject import DEFAULT_BUDGET, Budget, Subject
+from .subject import DEFAULT_BUDGET, Budget, Subject, required
 
 
 def ablate(
@@ -76,8 +76,8 @@ def ablate(
     for name, value in {"n_random": n_random, "max_texts": max_texts}.items():
         if value < 1:
             raise RmuLabError(f"{name} is {value}; it must be at least 1.")
-    subject.require("forget", "layer")
-    model, layer, texts = subject.model, subject.target_layer, subject.forget[:max_texts]
+    subject.require("forget")
+    model, layer, texts = subject.model, required(subject.target_layer, "layer"), subject.forget[:max_texts]
     reference, start = subject.reference, time.perf_counter()
     found = find_shift(model, subject.tokenizer, subject.result, texts, layer, max_length)
     directions = _random_directions(n_random, found.direction, budget.seed)

@@ -16,7 +16,7 @@ from .lens import lens
 from .prompts import SHOTS, few_shot, pairs, prompt
 from .quantise import quantise
 from .relearn import RELEARN_TEXTS, relearn
-from .subject import MATERIALS, Budget, Subject
+from .subject import MATERIALS, Budget, Subject, required
 from .transfer import shuffled, transfer
 
 Run = Callable[[Subject, Budget], Recovery]
@@ -49,7 +49,7 @@ def _relearn_topic(subject: Subject, budget: Budget) -> Recovery:
 
 
 def _check_suffix(subject: Subject, budget: Budget) -> None:
-    shuffled(subject.tokenizer, subject.suffix, budget.seed)
+    shuffled(subject.tokenizer, required(subject.suffix, "suffix"), budget.seed)
 
 
 def _check_few_shot(subject: Subject, budget: Budget) -> None:
@@ -57,7 +57,7 @@ def _check_few_shot(subject: Subject, budget: Budget) -> None:
 
 
 def _check_rephrased(subject: Subject, budget: Budget) -> None:
-    pairs(*subject.rephrased)
+    pairs(*required(subject.rephrased, "rephrased"))
 
 
 def _check_retain(subject: Subject, budget: Budget) -> None:

@@ -142,11 +142,8 @@ def gauntlet(subject: Subject, *, only: Collection[str] | None = None, budget: B
     """
     start = time.perf_counter()
     chosen = ATTACKS.keys() if only is None else {attack_named(name).name for name in sorted(only)}
-    left_out = {
-        name: NOT_ASKED if name not in chosen else reason
-        for name, attack in ATTACKS.items()
-        if (reason := subject.missing(attack.needs)) or name not in chosen
-    }
+    reasons = {name: subject.missing(attack.needs) if name in chosen else NOT_ASKED for name, attack in ATTACKS.items()}
+    left_out = {name: reason for name, reason in reasons.items() if reason is not None}
     to_run = [attack for name, attack in ATTACKS.items() if name not in left_out]
     for attack in to_run:  # what would stop an attack of the last minutes stops the first
         attack.check(subject, budget)

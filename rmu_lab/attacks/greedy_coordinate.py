@@ -25,7 +25,7 @@ from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import write_json
 from ..provenance import provenance
-from .suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates
+from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
 
 
 @dataclass(frozen=True)
@@ -229,12 +229,12 @@ def gcg(
         config=config,
         initial_loss=initial_loss,
         best_loss=state.best_loss,
-        best_string=tokenizer.decode(state.best_ids),
+        best_string=decoded(tokenizer, state.best_ids),
         best_ids=state.best_ids,
         matched=state.matched,
         steps=tuple(steps),
         buffer=tuple(state.buffer),
-        model_name=model.name_or_path,
+        model_name=model.name_or_path or "",
         provenance=provenance(config.seed),
         seconds=time.perf_counter() - start + (resume.seconds if resume else 0),
     )
@@ -287,7 +287,7 @@ def _step(
         predicted=tuple(predicted_gains(suffix, gradient, candidates).tolist()),
         true=tuple((loss - losses).tolist()),
         best_loss=state.best_loss,
-        suffix=tokenizer.decode(found[1]),
+        suffix=decoded(tokenizer, found[1]),
     )
 
 

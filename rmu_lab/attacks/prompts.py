@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from ..errors import RmuLabError
 from .controls import Recovery
-from .subject import DEFAULT_BUDGET, Budget, Subject
+from .subject import DEFAULT_BUDGET, Budget, Subject, required
 
 Kind = Literal["few-shot", "rephrased", "prefilled"]
 SHOTS = 5
@@ -57,17 +57,19 @@ def prompt(
         asked = few_shot(subject.questions, subject.dev_questions, shots, budget.seed)
         return subject.ask_again(kind, asked, details={"shots": shots, "seed": budget.seed}, progress=budget.progress)
     if kind == "rephrased":
-        subject.require("rephrased")
-        originals, asked = pairs(*subject.rephrased)
+        originals, others = pairs(*required(subject.rephrased, "rephrased"))
         details = {"questions": len(originals)}
-        return subject.with_questions(originals).ask_again(kind, asked, details=details, progress=budget.progress)
+        return subject.with_questions(originals).ask_again(kind, others, details=details, progress=budget.progress)
     if kind == "prefilled":
-        details = {"prefill": prefill}
-        return subject.ask_again(kind, subject.questions, prefill=prefill, details=details, progress=budget.progress)
+        return subject.ask_again(
+            kind, subject.questions, prefill=prefill, details={"prefill": prefill}, progress=budget.progress
+        )
     raise RmuLabError(f"kind is {kind!r}; use one of {', '.join(map(repr, get_args(Kind)))}.")
 
 
-def few_shot(rows: Sequence[dict], solved: Sequence[dict], shots: int, seed: int) -> list[dict]:
+def few_shot(
+    rows: Sequence[Mapping[str, Any]], solved: Sequence[Mapping[str, Any]], shots: int, seed: int
+) -> list[dict[str, Any]]:
     """Put `shots` solved questions before each question, in the form in which it is asked itself.
 
     Raises
@@ -91,7 +93,9 @@ def few_shot(rows: Sequence[dict], solved: Sequence[dict], shots: int, seed: int
     return asked
 
 
-def pairs(rows: Sequence[dict], rephrased: Sequence[dict]) -> tuple[list[dict], list[dict]]:
+def pairs(
+    rows: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return the questions that have a rephrasing, and their rephrasings in the same order.
 
     Raises

@@ -169,7 +169,8 @@ def relearning_batches(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], steps: int, batch_size: int, max_length: int, seed: int
 ) -> list[TokenBatch]:
     """Deal the texts in random order, and again when they run out: one batch of `batch_size` texts for each step."""
-    source, dealt = random.Random(seed), []  # noqa: S311 - no secrets
+    source = random.Random(seed)  # noqa: S311 - no secrets
+    dealt: list[str] = []
     while len(dealt) < steps * batch_size:
         dealt += source.sample(texts, len(texts))
     return token_batches(tokenizer, dealt[: steps * batch_size], batch_size, max_length)

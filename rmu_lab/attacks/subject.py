@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,8 +21,7 @@ from .controls import Recovery, ReferenceScores
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    Questions = Dataset | Sequence[Mapping[str, Any]]
-    Texts = Dataset | Sequence[str]
+Material = TypeVar("Material")
 
 MATERIALS = {
     "dev_questions": "no dev questions were given",
@@ -88,11 +87,11 @@ class Subject:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     result: UnlearnResult
-    questions: Questions
-    dev_questions: Questions = ()
-    forget: Texts = ()
-    retain: Texts = ()
-    rephrased: tuple[Questions, Questions] | None = None
+    questions: Sequence[Mapping[str, Any]]
+    dev_questions: Sequence[Mapping[str, Any]] = ()
+    forget: Sequence[str] = ()
+    retain: Sequence[str] = ()
+    rephrased: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None
     suffix: str | None = None
     layer: int | None = None
     n_generations: int = 3
@@ -100,7 +99,7 @@ class Subject:
     def __post_init__(self) -> None:
         if self.n_generations < 0:
             raise RmuLabError(f"n_generations is {self.n_generations}; it must be at least 0.")
-        lists = {name: list(getattr(self, name)) for name in ("questions", "dev_questions")}
+        lists: dict[str, Any] = {name: list(getattr(self, name)) for name in ("questions", "dev_questions")}
         lists |= {name: texts_of(getattr(self, name), name, 0) for name in ("forget", "retain")}
         if self.rephrased is not None:
             originals, others = self.rephrased
@@ -229,7 +228,7 @@ class Subject:
             seconds=time.perf_counter() - start,
         )
 
-    def with_questions(self, questions: Questions) -> Subject:
+    def with_questions(self, questions: Dataset | Sequence[Mapping[str, Any]]) -> Subject:
         """Return a subject that differs in its questions; it has reference scores of its own."""
         return dataclasses.replace(self, questions=questions)
 
@@ -253,5 +252,23 @@ class Subject:
             naming the first that is missing.
         """
         for name in needs:
-            if reason := self.missing([name]):
-                raise RmuLabError(f"{reason[0].upper()}{reason[1:]}; give it as Subject(..., {name}=...).")
+            if self.missing([name]):
+                raise _not_given(name)
+
+
+def required(material: Material | None, name: str) -> Material:
+    """Return a subject's material (name in `MATERIALS`) that an attack cannot do without.
+
+    Raises
+    ------
+    RmuLabError
+        if it is None, because it was not given.
+    """
+    if material is None:
+        raise _not_given(name)
+    return material
+
+
+def _not_given(name: str) -> RmuLabError:
+    reason = MATERIALS[name]
+    return RmuLabError(f"{reason[0].upper()}{reason[1:]}; give it as Subject(..., {name}=...).")

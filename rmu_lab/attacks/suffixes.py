@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -93,7 +95,7 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, *,
     if not (chat_template and tokenizer.chat_template):
         return text, True
     message = [{"role": "user", "content": text}]
-    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True), False
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)), False
 
 
 def reply(
@@ -125,14 +127,19 @@ def reply(
     """
     text, special = prompt_text(tokenizer, prompt, suffix, chat_template=chat_template)
     encoded = tokenizer(text, add_special_tokens=special, return_tensors="pt").to(model.device)
-    output = model.generate(
+    output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
         input_ids=encoded["input_ids"],
         attention_mask=encoded["attention_mask"],
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return tokenizer.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    return decoded(tokenizer, output[0, encoded["input_ids"].shape[1] :].tolist(), skip_special_tokens=True).strip()
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+    """Return the text of these token ids."""
+    return tokenizer.batch_decode([list(tokens)], skip_special_tokens=skip_special_tokens)[0]
 
 
 def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -143,7 +150,7 @@ def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     Tensor
         (allowed tokens,) ids, in ascending order.
     """
-    size = min(len(tokenizer), model.get_input_embeddings().weight.shape[0])
+    size = min(len(tokenizer), len(model.get_input_embeddings().get_parameter("weight")))
     texts = tokenizer.batch_decode([[index] for index in range(size)])
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return torch.tensor(
@@ -244,12 +251,12 @@ class SuffixLoss:
             embedded = embed(ids).detach()
             leaf = embedded[:, place].clone().requires_grad_()
             whole = torch.cat([embedded[:, : place.start], leaf, embedded[:, place.stop :]], dim=1)
-            logits = self._logits(None, whole)
+            logits = self._logits(whole)
             loss = torch.nn.functional.cross_entropy(logits[0], self._target)
             (gradient,) = torch.autograd.grad(loss, leaf)
         with torch.no_grad():
             # Through the module, because some families scale their embeddings there.
-            vocabulary = torch.arange(embed.weight.shape[0], device=self.model.device)
+            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=self.model.device)
             one_hot = gradient[0].float() @ embed(vocabulary).float().T
         return loss.item(), one_hot.cpu(), gradient.float().norm().item()
 
@@ -259,17 +266,17 @@ class SuffixLoss:
         before = [] if self._cache is not None else [self._before.expand(len(suffixes), -1)]
         return torch.cat([*before, suffixes, *parts], dim=1)
 
-    def _logits(self, ids: Tensor | None, embedded: Tensor | None = None) -> Tensor:
-        """Float32 logits that predict the target: (suffixes, target tokens, vocabulary)."""
-        given = embedded if ids is None else ids
+    def _logits(self, given: Tensor) -> Tensor:
+        """Float32 logits that predict the target, (suffixes, target tokens, vocabulary), from tokens or their embeddings."""
         n, length = given.shape[:2]
+        embedded = given.ndim == 3
         cache, seen = None, 0
         if self._cache is not None:
             cache, seen = copy.deepcopy(self._cache), len(self._before)
             cache.batch_repeat_interleave(n)
         output = self.model(
-            input_ids=ids,
-            inputs_embeds=embedded,
+            input_ids=None if embedded else given,
+            inputs_embeds=given if embedded else None,
             attention_mask=torch.ones(n, seen + length, dtype=torch.long, device=given.device),
             past_key_values=cache,
             use_cache=cache is not None,

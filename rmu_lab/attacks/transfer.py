@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from .controls import Recovery
-from .subject import DEFAULT_BUDGET, Budget, Subject
+from .subject import DEFAULT_BUDGET, Budget, Subject, required
+from .suffixes import decoded
 
 
 def transfer(subject: Subject, budget: Budget = DEFAULT_BUDGET) -> Recovery:
@@ -37,8 +38,8 @@ def transfer(subject: Subject, budget: Budget = DEFAULT_BUDGET) -> Recovery:
         if there is no suffix, it has fewer than two different tokens, which leaves no other order, or a question or
         the edit does not fit.
     """
-    subject.require("suffix")
-    suffix, other = subject.suffix, shuffled(subject.tokenizer, subject.suffix, budget.seed)
+    suffix = required(subject.suffix, "suffix")
+    other = shuffled(subject.tokenizer, suffix, budget.seed)
     reference, start = subject.reference, time.perf_counter()
 
     def with_text(text: str) -> list[dict]:
@@ -66,4 +67,4 @@ def shuffled(tokenizer: PreTrainedTokenizerBase, suffix: str, seed: int) -> str:
     order, source = list(ids), random.Random(seed)  # noqa: S311 - no secrets
     while order == ids:
         source.shuffle(order)
-    return tokenizer.decode(order)
+    return decoded(tokenizer, order)

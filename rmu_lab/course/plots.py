@@ -17,8 +17,6 @@ from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from matplotlib.axes import Axes
 
     from ..evaluate import Accuracy
@@ -101,13 +99,13 @@ def curves(
     """
     axes = axes or plt.subplots()[1]
     for label, (role, values) in series.items():
-        look, values = ROLES[role], np.asarray(values, dtype=float)
-        if values.ndim == 2:
-            repeats = values.shape[1]
-            half = student.ppf(0.975, repeats - 1) * values.std(axis=1, ddof=1) / repeats**0.5
-            values = values.mean(axis=1)
-            axes.fill_between(x, values - half, values + half, color=look.colour, alpha=0.18, linewidth=0)
-        axes.plot(x, values, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, label=label)
+        look, y = ROLES[role], np.asarray(values, dtype=float)
+        if y.ndim == 2:
+            repeats = y.shape[1]
+            half = student.ppf(0.975, repeats - 1) * y.std(axis=1, ddof=1) / repeats**0.5
+            y = y.mean(axis=1)
+            axes.fill_between(x, y - half, y + half, color=look.colour, alpha=0.18, linewidth=0)
+        axes.plot(x, y, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, label=label)
     for axis in log:
         getattr(axes, f"set_{axis}scale")("log")
     for label, place in (marks or {}).items():
@@ -117,7 +115,7 @@ def curves(
     axes.set_title(title, wrap=True)
     if len(series) > 1:
         axes.legend(loc="best", frameon=True)
-    return axes.figure
+    return axes.figure.figure  # the whole one, should the axes be in a part of it
 
 
 def distributions(
@@ -136,7 +134,8 @@ def distributions(
         for panel, series in panels.items()
     }
     everything = np.concatenate([values for series in finite.values() for _, values in series.values()])
-    bins = np.linspace(*(limits or np.quantile(everything, [0.002, 0.998])), 36)
+    low, high = limits or np.quantile(everything, [0.002, 0.998])
+    bins = np.linspace(low, high, 36)
     for axes, (panel, series) in zip(row[0], finite.items(), strict=True):
         for label, (role, values) in series.items():
             look = ROLES[role]
@@ -154,9 +153,9 @@ def distributions(
 def against(expected: Sequence[float], found: Sequence[float], *, title: str, xlabel: str, ylabel: str) -> Figure:
     """Points of found over expected on logarithmic axes, with the line on which they are equal."""
     figure, axes = plt.subplots(figsize=(5.6, 4.4))
-    expected, found = np.asarray(expected, dtype=float), np.asarray(found, dtype=float)
-    axes.scatter(expected, found, s=9, color=ROLES["steered"].colour, alpha=0.5, linewidths=0)
-    ends = [min(expected.min(), found.min()), max(expected.max(), found.max())]
+    x, y = np.asarray(expected, dtype=float), np.asarray(found, dtype=float)
+    axes.scatter(x, y, s=9, color=ROLES["steered"].colour, alpha=0.5, linewidths=0)
+    ends = [min(x.min(), y.min()), max(x.max(), y.max())]
     axes.plot(ends, ends, color=GREY, linewidth=1.2, label="equal")
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -169,8 +168,8 @@ def against(expected: Sequence[float], found: Sequence[float], *, title: str, xl
 
 
 def _finite(values: Sequence) -> np.ndarray:
-    values = np.asarray(values, dtype=float).ravel()
-    return values[np.isfinite(values)]
+    flat = np.asarray(values, dtype=float).ravel()
+    return flat[np.isfinite(flat)]
 
 
 def film(frames: Mapping[str, Mapping[str, np.ndarray]], *, title: str, labels: tuple[str, str]) -> Figure:
@@ -240,7 +239,7 @@ def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str
     return figure
 
 
-def _interval_bars(axes: Axes, places: Iterable[float], accuracies: Sequence[Accuracy], colour: str, label: str) -> None:
+def _interval_bars(axes: Axes, places: Sequence[float], accuracies: Sequence[Accuracy], colour: str, label: str) -> None:
     heights = [score.accuracy for score in accuracies]
     below = [score.accuracy - score.interval[0] for score in accuracies]
     above = [score.interval[1] - score.accuracy for score in accuracies]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
 from matplotlib import pyplot as plt
@@ -80,7 +80,7 @@ def _cumulative(
     series: Mapping[str, Sequence[float]],
     label: str,
     limits: tuple[float, float],
-    legend: str,
+    legend: Literal["center left", "lower right"],
 ) -> None:
     for role, values in series.items():
         look = ROLES[role]

@@ -8,9 +8,9 @@ for one direction u; here each is repeated over directions, because a verdict mu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from scipy.stats import kurtosis
@@ -32,7 +32,8 @@ from ..unlearning.result import UnlearnResult
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    Model, Tokenizer = PreTrainedModel, PreTrainedTokenizerBase
+    Model: TypeAlias = PreTrainedModel
+    Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
 FORGET, RETAIN = "forget_bio", "retain_general"
 DIRECTIONS = "directions"
@@ -68,7 +69,7 @@ def measure_first_order(
     """Hold Proposition 1 against simulation, with one direction for each text."""
     ratios, told_apart = [], []
     for text, u in zip(texts, _directions(model, len(texts)), strict=True):
-        setting = {"layer": layer, "coefficient": coefficient, "direction": u, "eta": eta}
+        setting: dict[str, Any] = {"layer": layer, "coefficient": coefficient, "direction": u, "eta": eta}
         predicted = theory.predicted_logits(model, tokenizer, text, **setting)
         simulated = theory.simulated_logits(model, tokenizer, text, **setting, n=draws)
         found = theory.compare(predicted, simulated, range(0, len(predicted.mean), max(1, len(predicted.mean) // 100)))
@@ -181,10 +182,10 @@ def measure_alignment(
         for seed in range(directions)
     ]
     cosines: dict[float, list[float]] = {c: [] for c in coefficients}
-    for result in trained(model, tokenizer, configs):
+    for config, result in zip(configs, trained(model, tokenizer, configs), strict=True):
         with result.applied(model):
             found = alignment(model, tokenizer, forget, result.directions["forget"], layer)
-        cosines[result.config.coefficient].append(found.median().item())
+        cosines[config.coefficient].append(found.median().item())
     return {f"median cos(u, h), c = {c:g}": mean_of(values, DIRECTIONS) for c, values in cosines.items()}
 
 
@@ -217,7 +218,7 @@ def measure_sensitivity(
     last = len(decoder_blocks(model)) - 1
     blocks = [block for block in range(1, last + 1) if block % 2 or abs(block - layer) <= 2]
     up = list(range(layer - 3, last + 1))
-    kinds = {"fixed": {"noise": noise}, "relative": {"noise": relative_noise, "relative": True}}
+    kinds: dict[str, dict[str, Any]] = {"fixed": {"noise": noise}, "relative": {"noise": relative_noise, "relative": True}}
 
     def by_block(kind: str) -> Tensor:
         """(blocks, texts): noise on each block's input, Phi at its output."""
@@ -288,7 +289,7 @@ def measure_optimum(
         def put(vector: Tensor, context: Tensor = context) -> Tensor:
             return torch.cat([context[:, :1], vector.to(context).expand(1, context.shape[1] - 1, -1)], dim=1)
 
-        def push(vector: Tensor, g=g, put=put) -> Tensor:
+        def push(vector: Tensor, g: Callable[[Tensor], Tensor] = g, put: Callable[[Tensor], Tensor] = put) -> Tensor:
             """J v by a central difference, with a step in units of ‖h‖."""
             with torch.no_grad():
                 scale = step * norm / vector.norm()

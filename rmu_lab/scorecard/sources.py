@@ -13,6 +13,7 @@ from ..errors import RmuLabError
 from ..estimates import Number, Numbers
 from ..files import data_folder, file_digest, read_json_lines, write_json
 from ..provenance import provenance, versions
+from .stored_numbers import rmu_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -150,9 +151,10 @@ class StoredSweep:
         if self.needed is None:
             raise long_run(self.line)
         rows = self._rows(self.file)
-        configs = [row.config for row in rows if row.config and self.needed(row.config)]
+        repeated = [row for row in rows if row.config and self.needed(rmu_config(row))]
+        configs = [rmu_config(row) for row in repeated]
         if out is None:
-            seconds = sum(sum(row.seconds.values()) for row in rows if row.config and self.needed(row.config))
+            seconds = sum(sum(row.seconds.values()) for row in repeated)
             raise RmuLabError(
                 f"This repeats {len(configs)} trainings of data/results/{self.file}, which took {seconds / 60:.0f} minutes; "
                 "give --out FOLDER for its rows, and the same again to go on after a stop."

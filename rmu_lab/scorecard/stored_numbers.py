@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RmuLabError
 from ..estimates import Number, Numbers, mean_of, median_of, share_of
+from ..unlearning.config import UnlearnConfig
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
-    from ..unlearning.config import UnlearnConfig
 
 Rows = list["SweepRow"]
 """Of one file; the base model's comes first."""
@@ -26,10 +27,25 @@ NEVER_ABOVE = range(17, 26)  # blocks where RMU has failed already and ||h|| is 
 SINKS = (3, 12)  # layers whose windows hold a block that makes the attention sink: neither method's search succeeds there
 
 
+def rmu_config(row: SweepRow) -> UnlearnConfig:
+    """Return the settings of a row that is of RMU or Adaptive RMU.
+
+    Raises
+    ------
+    RmuLabError
+        if it is the base model's, or of another method.
+    """
+    if not isinstance(row.config, UnlearnConfig):
+        kind = "of the base model" if row.config is None else f"of {row.config.method}"
+        raise RmuLabError(f"The row {row.key} is {kind}; give rows of RMU and Adaptive RMU.")
+    return row.config
+
+
 def _of(rows: Sequence[SweepRow], **wanted: Any) -> list[SweepRow]:
     """The rows of trainings with these settings."""
-    found = [row for row in rows if row.config and wanted.items() <= row.config.to_dict().items()]
-    return sorted(found, key=lambda row: (getattr(row.config, "layer", 0), row.config.seed))  # not all methods have a layer
+    found = [(row.config, row) for row in rows if row.config and wanted.items() <= row.config.to_dict().items()]
+    found.sort(key=lambda pair: (getattr(pair[0], "layer", 0), pair[0].seed))  # not all methods have a layer
+    return [row for _, row in found]
 
 
 def _lost(rows: Iterable[SweepRow], base: SweepRow, topic: str) -> list[float]:
@@ -72,9 +88,9 @@ def read_depth(rows: Rows) -> Numbers:
     base, lost = rows[0], {}
     for method in ("rmu", "adaptive_rmu"):
         of_method = _of(rows, method=method)
-        lost[method] = dict(zip((row.config.layer for row in of_method), _lost(of_method, base, "bio"), strict=True))
+        lost[method] = dict(zip((rmu_config(row).layer for row in of_method), _lost(of_method, base, "bio"), strict=True))
     rmu, adaptive = lost["rmu"], lost["adaptive_rmu"]
-    norms = {row.config.layer: row.first["forget_norm"] for row in _of(rows, method="rmu")}
+    norms = {rmu_config(row).layer: row.first["forget_norm"] for row in _of(rows, method="rmu")}
     return {
         "RMU, blocks 2 to 10: points lost on bio": mean_of((rmu[layer] for layer in FIRST), "layers"),
         "RMU, blocks 21 to 29: points lost on bio": mean_of((rmu[layer] for layer in LAST), "layers"),
@@ -89,7 +105,7 @@ def read_depth(rows: Rows) -> Numbers:
 
 def read_growth(rows: Rows) -> Numbers:
     """Read how many times longer forget representations are in RMU's last step than in its first, by layer."""
-    by_layer = {row.config.layer: row for row in _of(rows, method="rmu")}
+    by_layer = {rmu_config(row).layer: row for row in _of(rows, method="rmu")}
 
     def over(layers: Iterable[int]) -> Number:
         return mean_of((by_layer[at].last["forget_norm"] / by_layer[at].first["forget_norm"] for at in layers), "layers")
@@ -107,9 +123,10 @@ def read_training_time(rows: Rows) -> Numbers:
     seconds: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
         if row.config and not row.error:
-            strength = row.config.coefficient if row.config.method == "rmu" else row.config.beta
-            key = (row.config.layer, row.config.alpha, row.config.steps, row.config.seed)
-            times = seconds.setdefault(key, {}).setdefault(row.config.method, [])
+            config = rmu_config(row)
+            strength = config.coefficient if config.method == "rmu" else config.beta
+            key = (config.layer, config.alpha, config.steps, config.seed)
+            times = seconds.setdefault(key, {}).setdefault(config.method, [])
             times.append((strength, row.seconds["training"]))
     ratios = [
         adaptive / rmu
@@ -127,15 +144,16 @@ def read_one_for_all(rows: Rows) -> Numbers:
     for method, key in (("rmu", "coefficient"), ("adaptive_rmu", "beta")):
         settings: dict[tuple[float, float], dict[int, list[SweepRow]]] = {}
         for row in _of(rows, method=method):
-            setting = settings.setdefault((getattr(row.config, key), row.config.alpha), {})
-            setting.setdefault(row.config.layer, []).append(row)
-        layers = sorted({row.config.layer for row in _of(rows, method=method)})
+            config = rmu_config(row)
+            setting = settings.setdefault((getattr(config, key), config.alpha), {})
+            setting.setdefault(config.layer, []).append(row)
+        layers = sorted({layer for setting in settings.values() for layer in setting})
         (shared,) = [by_layer for by_layer in settings.values() if len(by_layer) == len(layers)]
-        own = {  # where a layer's own setting is not the shared one, it is the other that was scored there
+        best = {  # where a layer's own setting is not the shared one, it is the other that was scored there
             layer: next((by[layer] for by in settings.values() if layer in by and by is not shared), shared[layer])
             for layer in layers
         }
-        for name, by_layer in (("one", shared), ("own", own)):
+        for name, by_layer in (("one", shared), ("own", best)):
             lost[method, name] = {layer: _lost(at_layer, base, "bio") for layer, at_layer in by_layer.items()}
     one, own = ({layer: fmean(lost["adaptive_rmu", kind][layer]) for layer in layers} for kind in ("one", "own"))
     calm = [layer for layer in layers if layer not in SINKS]

@@ -58,8 +58,9 @@ def coefficient_effects(
     """
     effects = []
     for coefficient in coefficients:
-        setting = {"layer": layer, "coefficient": coefficient, "direction": direction, "eta": eta, "n": n, "seed": seed}
-        drawn = simulated_logits(model, tokenizer, text, **setting)
+        drawn = simulated_logits(
+            model, tokenizer, text, layer=layer, coefficient=coefficient, direction=direction, eta=eta, n=n, seed=seed
+        )
         effects.append(
             CoefficientEffect(
                 coefficient,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.stats import normaltest
@@ -159,7 +159,7 @@ def predicted_logits(
     batch = one_text(model, tokenizer, text)
     z, steered, g = _steered(model, batch, layer, coefficient, direction, eta)
     with frozen(model), sdpa_kernel(SDPBackend.MATH):  # the one attention kernel that can be differentiated every way
-        readout, pull_back = vjp(lambda rows: g(put(z, steered, rows))[0, -1], z[0, steered])
+        readout, pull_back = vjp(lambda rows: g(put(z, steered, rows))[0, -1], z[0, steered])[:2]
         basis = torch.eye(len(readout), dtype=z.dtype, device=z.device)
         jacobian = vmap(lambda row: pull_back(row)[0], chunk_size=chunk)(basis).detach()
     return PredictedLogits(readout.detach(), jacobian, model.get_output_embeddings(), eta)
@@ -276,7 +276,7 @@ def first_order_errors(
 
     Parameters as of `simulated_logits` and `compare`; errors as of `predicted_logits`.
     """
-    setting = {"layer": layer, "coefficient": coefficient, "direction": direction}
+    setting: dict[str, Any] = {"layer": layer, "coefficient": coefficient, "direction": direction}
     predicted = predicted_logits(model, tokenizer, text, **setting, eta=1.0)
     return [
         compare(
