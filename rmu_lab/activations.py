@@ -83,7 +83,7 @@ def run_frozen(model: PreTrainedModel, batch: TokenBatch, window: range) -> Froz
 
 
 def window_blocks(model: PreTrainedModel, window: range) -> dict[int, nn.Module]:
-    """The blocks of a window, ready to run again and again; those of a model that accelerate spreads are made whole."""
+    """Return the blocks of a window, ready to run again and again; made whole where accelerate spreads the model."""
     blocks = {index: decoder_blocks(model)[index] for index in window}
     device = execution_device(blocks[window[0]])
     return blocks if device is None else {index: whole_module(block, device) for index, block in blocks.items()}
@@ -111,13 +111,13 @@ def run_window(
 
 
 def hidden_states(output: Any) -> Tensor:
-    """A block's output without what some families return beside it."""
+    """Return a block's output without what some families return beside it."""
     return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode and no parameter asking for gradients; both put back afterwards."""
+    """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
     training = [module for module in model.modules() if module.training]
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
@@ -171,7 +171,7 @@ def captured(model: PreTrainedModel, layers: Sequence[int], *, stop: bool = Fals
 
 @contextmanager
 def edited_output(model: PreTrainedModel, layer: int, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the ``with`` block, every forward pass goes on with ``edit(h)`` in place of h^(layer), (batch, tokens, d).
+    """Let every forward pass inside the ``with`` block go on with ``edit(h)`` in place of h^(layer), (batch, tokens, d).
 
     Raises
     ------

@@ -78,14 +78,14 @@ def demo(device: Device = None) -> None:
             return {topic: accuracy(model, tokenizer, rows, progress=False) for topic, rows in questions.items()}
 
         with console.status("Asking questions before ..."):
-            before, said_before = score(), answers(model, tokenizer, DEMO_PROMPTS)
+            before, answers_before = score(), answers(model, tokenizer, DEMO_PROMPTS)
         config = UnlearnConfig()
         with console.status(f"Unlearning: {config.method}, layer {config.layer}, {config.steps} steps ..."):
             result = unlearn(
                 model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False
             )
         with console.status("Asking the same questions after ..."), result.applied(model):
-            after, said_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
+            after, answers_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
 
         table = Table("topic", "before", "after", "change [95% interval]")
         table.title = f"Accuracy on {DEMO_QUESTIONS} test questions each"
@@ -94,7 +94,7 @@ def demo(device: Device = None) -> None:
             table.add_row(topic, f"{before[topic].accuracy:.1%}", f"{after[topic].accuracy:.1%}", str(change))
         console.print(table)
         table = Table("question", "before", "after", title="What it says", show_lines=True)
-        for row in zip(DEMO_PROMPTS, said_before, said_after, strict=True):
+        for row in zip(DEMO_PROMPTS, answers_before, answers_after, strict=True):
             table.add_row(*map(escape, row))  # what a model says may look like markup
         console.print(table)
         seconds = time.perf_counter() - start

@@ -107,14 +107,14 @@ class TokenBatch:
     attention_mask: Tensor  # (batch, tokens) int64, 1 for a token, 0 for padding
 
     def to(self, device: torch.device) -> TokenBatch:
-        """Both tensors on `device`; nobody waits for a copy to a GPU."""
+        """Return both tensors on `device`; nobody waits for a copy to a GPU."""
         if device.type == "cuda" and not self.input_ids.is_cuda:
             ids, mask = self.input_ids.pin_memory(), self.attention_mask.pin_memory()
             return TokenBatch(ids.to(device, non_blocking=True), mask.to(device, non_blocking=True))
         return TokenBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
     def counted(self, *, padding: bool = False, first_token: bool = False) -> Tensor:
-        """Which positions enter a mean over tokens: (batch, tokens) bool.
+        """Say which positions enter a mean over tokens: (batch, tokens) bool.
 
         By default neither padding nor the first token of each text, whose representation is the
         attention sink's and a hundred times as long as the others (notebook 01).

@@ -47,7 +47,7 @@ class Accuracy:
         return f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {len(self.correct)} questions"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; predictions and right answers as strings with one digit for each question."""
+        """Return plain values, for JSON; predictions and right answers as strings with one digit for each question."""
         return {
             "accuracy": self.accuracy,
             "interval": self.interval,
@@ -58,7 +58,7 @@ class Accuracy:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Accuracy:
-        """The way back from `to_dict`; share and interval are computed anew.
+        """Make a score of what `to_dict` gave; share and interval are computed anew.
 
         Raises
         ------
@@ -199,7 +199,7 @@ _PROMPTS: dict[Style, Prompt] = {
 
 
 def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list[str]) -> tuple[list[int], list[list[int]]]:
-    """Tokens of the prompt, and of each ending as they follow it.
+    """Return the tokens of the prompt, and of each ending as they follow it.
 
     Prompt and ending are tokenised together, because tokens may straddle the seam; the prompt is then
     what all of them share.

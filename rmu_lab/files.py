@@ -16,13 +16,13 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_folder() -> Path:
-    """Where `data/` lies: inside an installed package, beside it in a checkout."""
+    """Return where `data/` lies: inside an installed package, beside it in a checkout."""
     inside = _PACKAGE / "data"
     return inside if inside.is_dir() else _PACKAGE.parent / "data"
 
 
 def named_file(name: str | Path, folder: str, kind: str) -> Path:
-    """The file of a short name such as ``"forget_bio"``, or of a path to a JSON Lines file.
+    """Return the file of a short name such as ``"forget_bio"``, or of a path to a JSON Lines file.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def named_file(name: str | Path, folder: str, kind: str) -> Path:
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict]]:
-    """All objects of a JSON Lines file as (line number from 1, object); blank lines are skipped.
+    """Read all objects of a JSON Lines file as (line number from 1, object); blank lines are skipped.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def digest(texts: Iterable[str]) -> str:
-    """SHA-256 of the texts in their order, in hexadecimal."""
+    """Return the SHA-256 of the texts in their order, in hexadecimal."""
     total = hashlib.sha256()
     for text in texts:
         total.update(hashlib.sha256(text.encode()).digest())
@@ -97,7 +97,7 @@ def digest(texts: Iterable[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -107,7 +107,7 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to write into that becomes `path` when the block ends without an error, and vanishes otherwise.
+    """Give a folder to write into that becomes `path` when the block ends without an error, and vanishes otherwise.
 
     It is made beside `path`, so that the last step is one rename: no reader ever sees half of it.
 

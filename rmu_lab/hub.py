@@ -16,7 +16,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_data_set(name: str | Path) -> bool:
-    """Whether a name stands for a data set: a folder, or ``"owner/name"`` where no file is called that."""
+    """Say whether a name stands for a data set: a folder, or ``"owner/name"`` where no file is called that."""
     path = Path(name)
     if path.is_dir():
         return True

@@ -44,7 +44,7 @@ class HarnessResult:
     """lm-eval's version, whether the chat template was applied, number of examples shown, limit."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; one prompt for each name asked for."""
+        """Return plain values, for JSON; one prompt for each name asked for."""
         return {
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "tasks": {name: score.to_dict() for name, score in self.tasks.items() if name not in self.scores},
@@ -54,7 +54,7 @@ class HarnessResult:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> HarnessResult:
-        """The way back from `to_dict`."""
+        """Make a result of what `to_dict` gave."""
         scores, tasks = (
             {name: Accuracy.from_dict(score) for name, score in plain[kind].items()} for kind in ("scores", "tasks")
         )

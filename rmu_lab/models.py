@@ -129,7 +129,7 @@ def default_device() -> torch.device:
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where a model takes its tokens: its own device, or where accelerate runs the embedding of one that is spread."""
+    """Return where a model takes tokens: its own device, or where accelerate runs the embedding of one that is spread."""
     return execution_device(model.get_input_embeddings()) or model.device
 
 
@@ -213,7 +213,7 @@ def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ..
 
 
 def cache_folder() -> Path:
-    """Where fetched models are kept: ``$RMU_LAB_CACHE``, or the user's cache folder."""
+    """Return where fetched models are kept: ``$RMU_LAB_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("RMU_LAB_CACHE") or platformdirs.user_cache_path("rmu-lab"))
 
 

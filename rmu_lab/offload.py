@@ -19,18 +19,18 @@ _ACCELERATE_ATTRIBUTES = ("_hf_hook", "_old_forward", "forward")  # what it puts
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether some parameters are kept elsewhere."""
+    """Say whether some parameters are kept elsewhere."""
     return any(parameter.is_meta for parameter in module.parameters())
 
 
 def execution_device(module: nn.Module) -> torch.device | None:
-    """Where accelerate runs a module, by the first hook in it that says so; None if it has no such hook."""
+    """Return where accelerate runs a module, by the first hook in it that says so; None if it has no such hook."""
     devices = (getattr(hook, "execution_device", None) for part in module.modules() for hook in _hooks(part))
     return next((torch.device(device) for device in devices if device is not None), None)
 
 
 def read_parameter(model: nn.Module, name: str) -> Tensor:
-    """A parameter's values by its full name, wherever they are kept.
+    """Return a parameter's values by its full name, wherever they are kept.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def write_parameter(model: nn.Module, name: str, value: Tensor) -> None:
 
 
 def whole_module(module: nn.Module, device: torch.device) -> nn.Module:
-    """A module without accelerate's hooks and with all its weights on `device`; what is there already is shared."""
+    """Return a module without accelerate's hooks and with all its weights on `device`; what is there already is shared."""
     whole = copy.copy(module)
     for name in _ACCELERATE_ATTRIBUTES:
         whole.__dict__.pop(name, None)

@@ -46,7 +46,7 @@ QUESTIONS = {
 
 
 def local_corpus(name: str, data: str | Path | None) -> Path | None:
-    """A corpus that is a file: one that the preset names, or a copy in the folder of local data."""
+    """Find a corpus that is a file: one that the preset names, or a copy in the folder of local data."""
     copies = [Path(name)] if name.endswith(".jsonl") else [Path(data) / f"{name}.jsonl"] if data is not None else []
     if name not in CORPORA and not name.endswith(".jsonl"):
         raise RmuLabError(f"There is no corpus {name!r}; use one of {', '.join(CORPORA)}, or the path of a .jsonl file.")
@@ -54,7 +54,7 @@ def local_corpus(name: str, data: str | Path | None) -> Path | None:
 
 
 def local_questions(data: str | Path | None) -> dict[str, Path]:
-    """Copies of question sets in the folder of local data, by the repository they are copies of."""
+    """Find copies of question sets in the folder of local data, by the repository they are copies of."""
     folders = {} if data is None else {f"cais/{name}": Path(data) / name for name in ("wmdp", "mmlu")}
     return {repository: folder for repository, folder in folders.items() if folder.is_dir()}
 

@@ -9,13 +9,13 @@ from importlib import metadata
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers depend on."""
+    """Return the versions of Python and the packages that numbers depend on."""
     packages = ("rmu-lab", "torch", "transformers", "tokenizers", "numpy")
     return {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}}
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, its cores, the threads torch uses, and the GPU if there is one."""
+    """Return the processor, its cores, the threads torch uses, and the GPU if there is one."""
     import torch
 
     return {
@@ -28,7 +28,7 @@ def machine() -> dict[str, str | int]:
 
 
 def provenance(seed: int | None = None) -> dict:
-    """Command, versions, seed, machine and time (UTC), for the head of a stored result."""
+    """Return command, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
         "command": _command(sys.orig_argv),
         "versions": versions(),

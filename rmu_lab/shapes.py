@@ -29,7 +29,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: PreTrainedConfig | Mapping[str, Any]) -> Shape:
-        """From a model's configuration, or a mapping with the same names."""
+        """Make a shape from a model's configuration, or a mapping with the same names."""
         plain = config if isinstance(config, Mapping) else config.to_dict()
         return cls(**{name: plain[name] for name in cls.__dataclass_fields__ if plain.get(name) is not None})
 
@@ -66,19 +66,23 @@ class Shape:
         return 2 * used + 2 * length * self.hidden_size  # a token looks at half of its text on average, twice
 
     def forward_flops(self, tokens: int, length: int) -> int:
-        """Of the whole model on so many tokens, unembedding included."""
+        """Count operations of the whole model on so many tokens, unembedding included."""
         return tokens * (self.num_hidden_layers * self.block_flops(length) + 2 * self.vocab_size * self.hidden_size)
 
     def step_flops(self, layer: int, tokens: int, length: int) -> int:
-        """Of one step of the window trainer on `tokens` tokens, forget and retain together, that were not seen before.
+        """Count the operations of one step of the window trainer.
 
-        Frozen blocks 0 .. l once; then the window forward, the gradients through two blocks, and those of three matrices.
+        On `tokens` tokens, forget and retain together, that were not seen before: frozen blocks 0 .. l once; then the window
+        forward, the gradients through two blocks, and those of three matrices.
         """
         gradients = 3 * 2 * self.matrix * self.num_experts_per_tok
         return tokens * ((layer + 1 + 3 + 2) * self.block_flops(length) + gradients)
 
     def published_step_flops(self, layer: int, tokens: int, length: int) -> int:
-        """Of one step of the published loop: forget through one whole model, retain through two, all gradients up to l."""
+        """Count the operations of one step of the published loop.
+
+        Forget goes through one whole model, retain through two, and gradients through all blocks up to l.
+        """
         backward = tokens * (layer + 1) * 2 * self.block_flops(length)
         return self.forward_flops(tokens + tokens // 2, length) + backward
 
@@ -98,7 +102,7 @@ class Shape:
         }
 
     def published_bytes(self, layer: int, per_number: int = 2) -> dict[str, int]:
-        """The same of the published loop: a second model, and gradients of every parameter up to block `layer`."""
+        """Return the same of the published loop: a second model, and gradients of every parameter up to block `layer`."""
         below = self.vocab_size * self.hidden_size + (layer + 1) * self.block
         return {
             "model": per_number * self.parameters,
@@ -108,7 +112,8 @@ class Shape:
         }
 
     def activation_bytes(self, tokens: int, blocks: int = 3, per_number: int = 2) -> int:
-        """What a forward pass of so many blocks keeps for the backward pass, roughly: some 8 vectors of the hidden and 4 of
-        the intermediate size for each token and block."""
+        """Estimate what a forward pass of so many blocks keeps for the backward pass.
+
+        Roughly: some 8 vectors of the hidden and 4 of the intermediate size for each token and block."""
         vectors = 8 * self.hidden_size + 4 * self.intermediate_size * self.num_experts_per_tok
         return blocks * tokens * vectors * per_number

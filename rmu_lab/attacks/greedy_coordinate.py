@@ -71,7 +71,7 @@ class GCGConfig:
             raise RmuLabError("suffix is empty; give the text to start from, such as ' x x x x x x x x'.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``GCGConfig(**d)`` is the way back."""
+        """Return plain values, for JSON; ``GCGConfig(**d)`` is the way back."""
         return dataclasses.asdict(self)
 
 

@@ -214,7 +214,7 @@ def heatmap(
 
 
 def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str, chance: float = 0.25) -> Figure:
-    """Two bars for each topic, before and after unlearning, with their 95% intervals and the level of guessing.
+    """Draw two bars for each topic, before and after unlearning, with their 95% intervals and the level of guessing.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def coefficient_explorer(record: Mapping) -> ipywidgets.Widget:
 
 
 def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int) -> Figure:
-    """What one setting of the stored run does: accuracies, cos(u, h) and MaxLogit, forget beside retain.
+    """Show what one setting of the stored run does: accuracies, cos(u, h) and MaxLogit, forget beside retain.
 
     Raises
     ------
