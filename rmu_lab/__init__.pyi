@@ -1,4 +1,5 @@
 # The public names. `lazy_loader` reads from here in which module each is found, at its first use.
+from .activations import alignment as alignment
 from .activations import token_states as token_states
 from .attacks.attack_table import register_attack as register_attack
 from .attacks.controls import Recovery as Recovery
@@ -14,9 +15,8 @@ from .errors import RmuLabError as RmuLabError
 from .evaluate import Accuracy as Accuracy
 from .evaluate import accuracy as accuracy
 from .evaluate import accuracy_change as accuracy_change
-from .evaluate import alignment as alignment
-from .evaluate import answers as answers
-from .evaluate import max_logits as max_logits
+from .generation import answers as answers
+from .generation import max_logits as max_logits
 from .lmeval import harness as harness
 from .models import decoder_blocks as decoder_blocks
 from .models import load_model as load_model

@@ -300,3 +300,43 @@ def _block(model: PreTrainedModel, layer: int) -> nn.Module:
     if not 0 <= layer < len(blocks):
         raise RmuLabError(f"layer is {layer}, but the model has blocks 0 .. {len(blocks) - 1}.")
     return blocks[layer]
+
+
+def alignment(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    direction: Tensor,
+    layer: int,
+    *,
+    max_length: int = 64,
+    batch_size: int = 16,
+) -> Tensor:
+    """Measure cos(u, h^(l)) on every token of the texts but the first of each (Figure 2e-h of Dang et al. 2024).
+
+    Taught in notebook 03.
+
+    Parameters
+    ----------
+    direction
+        u, (d,), of any length.
+    layer
+        block whose output is h^(l), counted from 0.
+    max_length
+        tokens after which a text is cut.
+    batch_size
+        texts run at once.
+
+    Returns
+    -------
+    Tensor
+        (tokens,) float32 on the CPU, in the order of the texts.
+
+    Raises
+    ------
+    RmuLabError
+        if a text has fewer than two tokens, or the model has no such block.
+    """
+    states = token_states(model, tokenizer, texts, [layer], max_length=max_length, batch_size=batch_size)
+    hidden = states.hidden[layer][states.counted]
+    return torch.nn.functional.cosine_similarity(hidden, direction.to(hidden), dim=-1)

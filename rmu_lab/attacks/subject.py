@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..corpora import texts_of
 from ..errors import RmuLabError
-from ..evaluate import Accuracy, accuracy, answers
+from ..evaluate import Accuracy, accuracy
+from ..generation import answers
 from ..unlearning.result import UnlearnResult
 from .controls import Recovery, ReferenceScores
 

@@ -17,10 +17,11 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from .. import theory
-from ..activations import map_above, token_states
+from ..activations import alignment, map_above, token_states
 from ..corpora import load_corpus, token_batches
 from ..estimates import Numbers, correlation_of, mean_of, median_of
-from ..evaluate import accuracy, alignment, max_logits
+from ..evaluate import accuracy
+from ..generation import max_logits
 from ..models import decoder_blocks
 from ..questions import cloze_prompt, load_questions
 from ..sweeps.worker import Job, Worker
