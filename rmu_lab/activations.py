@@ -20,9 +20,10 @@ from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .corpora import TokenBatch, token_batches
-from .errors import RmuLabError
+from .errors import NotFiniteError, RmuLabError
 from .models import decoder_blocks, final_norm, input_device
 from .offload import execution_device, whole_module
+from .torch_state import in_default_torch_state
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ class TokenStates:
         return self.position > 0
 
 
+@in_default_torch_state
 def token_states(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -278,8 +280,13 @@ def token_states(
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):
         batch = batch.to(input_device(model))
-        with captured(model, layers, stop=True) as seen, torch.no_grad():
+        with frozen(model), captured(model, layers, stop=True) as seen, torch.no_grad():
             model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        if broken := [layer for layer in layers if not seen[layer][batch.attention_mask.bool()].isfinite().all()]:
+            raise NotFiniteError(
+                f"The hidden states after block {broken[0]} are not finite: the model is broken, not unlearned; train more "
+                "gently, or use float32 or bfloat16."
+            )
         real = batch.attention_mask.bool()
         for layer in layers:
             hidden[layer].append(seen[layer][real].float().cpu())

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
 from .hub import is_data_set, load_data_set
+from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -126,6 +127,7 @@ class TokenBatch:
         return (~real if padding else torch.zeros_like(real)) | (real if first_token else real & ~first)
 
 
+@in_default_torch_state
 def token_batches(
     tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -12,10 +13,12 @@ from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import RmuLabError
+from .activations import frozen
+from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .models import input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -135,6 +138,7 @@ def accuracy(
     return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, style)
 
 
+@in_default_torch_state
 def option_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -177,11 +181,16 @@ def option_scores(
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
-    with torch.inference_mode(), bar:
+    with frozen(model), torch.inference_mode(), bar:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = _score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])
             for index, of_options in zip(chosen, batch, strict=True):
+                if not all(map(math.isfinite, of_options)):
+                    raise NotFiniteError(
+                        f"The model gives questions[{index}] the log-probabilities {of_options}: it is broken, not "
+                        "unlearned; train more gently, or use float32 or bfloat16."
+                    )
                 scores[index] = of_options
             bar.update(len(chosen))
     return scores

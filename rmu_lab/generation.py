@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import RmuLabError
+from .activations import frozen
+from .errors import NotFiniteError, RmuLabError
 from .models import input_device
 from .questions import cloze_prompt
+from .torch_state import in_default_torch_state
 
 
+@in_default_torch_state
 def answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -57,9 +60,10 @@ def answers(
             return_tensors="pt",
         )
     encoded = {name: encoded[name].to(input_device(model)) for name in ("input_ids", "attention_mask")}
-    output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
-        **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-    )
+    with frozen(model):
+        output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
+            **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
     new = output[:, encoded["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
@@ -74,6 +78,7 @@ class MaxLogits:
     """Its softmax probability: unlike the logit it does not move when all logits move together."""
 
 
+@in_default_torch_state
 @torch.inference_mode()
 def max_logits(
     model: PreTrainedModel,
@@ -111,20 +116,23 @@ def max_logits(
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
         encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(input_device(model))
-        output = cast(Any, model).generate(
-            input_ids=encoded["input_ids"],
-            attention_mask=encoded["attention_mask"],
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        with frozen(model):
+            output = cast(Any, model).generate(
+                input_ids=encoded["input_ids"],
+                attention_mask=encoded["attention_mask"],
+                max_new_tokens=new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
         written = output.sequences[:, encoded["input_ids"].shape[1] :]
         ends = torch.isin(written, torch.as_tensor(model.generation_config.eos_token_id, device=written.device))
         after_end = ends.cumsum(dim=1) > ends.int()
         logits = torch.stack([step.float() for step in output.logits], dim=1)  # (prompts, written tokens, vocabulary)
         largest = torch.stack([logits.amax(dim=-1), (logits.amax(dim=-1) - logits.logsumexp(dim=-1)).exp()])
+        if not largest.masked_fill(after_end, 0.0).isfinite().all():
+            raise NotFiniteError("The model's logits are not finite: it is broken, not unlearned; train more gently.")
         largest = largest.masked_fill(after_end, float("nan")).cpu()
         rows.append(pad(largest, (0, new_tokens - written.shape[1]), value=float("nan")))
     return MaxLogits(*torch.cat(rows, dim=1))

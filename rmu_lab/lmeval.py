@@ -22,6 +22,7 @@ from .errors import RmuLabError
 from .estimates import wilson_interval
 from .evaluate import Accuracy
 from .models import input_device
+from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -62,6 +63,7 @@ class HarnessResult:
         return cls(scores, single | tasks, plain["prompts"], plain["settings"])
 
 
+@in_default_torch_state
 def harness(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -25,6 +25,7 @@ from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import write_json
 from ..provenance import provenance
+from ..torch_state import in_default_torch_state
 from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
 
 
@@ -152,6 +153,7 @@ class GCGResult:
             raise RmuLabError(f"{path} holds no attack of this package ({error}); give a file save() wrote.") from None
 
 
+@in_default_torch_state
 def gcg(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -22,6 +22,7 @@ from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
 from ..models import decoder_blocks
+from ..torch_state import in_default_torch_state
 from ..unlearning.objectives import next_token_loss, targets_of
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
@@ -138,6 +139,7 @@ def fine_tuned(
         _write(matrices, kept)
 
 
+@in_default_torch_state
 def _train(
     model: PreTrainedModel, matrices: list[nn.Parameter], batches: Sequence[TokenBatch], lr: float, progress: bool
 ) -> list[float]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import FrozenPass, frozen
 from ..corpora import TokenBatch
+from ..errors import NotFiniteError
 from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
 from ..provenance import provenance
@@ -26,7 +27,7 @@ from ..unlearning.config import MethodConfig, UnlearnConfig
 from ..unlearning.frozen_passes import record_batch, recorded, resumed, stored_pass
 from ..unlearning.method_table import method_of
 from ..unlearning.result import UnlearnResult
-from ..unlearning.task import DivergedError, Task, Trainings
+from ..unlearning.task import Task, Trainings
 from .activation_store import ActivationStore
 from .rows import SweepRow, row_key
 
@@ -149,7 +150,7 @@ class Worker:
                 seconds = {"training": training.seconds, "evaluation": evaluation}
                 yield self._row(training.config, scores, training.history, seconds)
                 start = time.perf_counter()
-        except DivergedError as error:
+        except NotFiniteError as error:  # in training, or of the trained model when it answers
             seconds = {"training": time.perf_counter() - start, "evaluation": 0.0}
             for config in left:
                 yield self._row(config, {}, [], seconds, str(error))

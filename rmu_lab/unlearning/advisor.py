@@ -23,6 +23,7 @@ from ..activations import frozen, hidden_states
 from ..corpora import TokenBatch, token_batches
 from ..errors import RmuLabError
 from ..models import block_parameters, decoder_blocks
+from ..torch_state import in_default_torch_state
 from .batches import topic_texts
 from .config import UnlearnConfig
 from .objectives import masked_mean, token_norms
@@ -100,6 +101,7 @@ class Advice:
         return UnlearnConfig(**{"layer": layer, "steps": steps, "beta": self.beta, **numbers, **changes})
 
 
+@in_default_torch_state
 def advise(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

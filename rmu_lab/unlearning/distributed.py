@@ -81,11 +81,16 @@ class Processes:
 
 
 SINGLE_PROCESS = Processes()
+_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun sets besides ``WORLD_SIZE``."""
 
 
 def launched_processes() -> Processes:
-    """Return the processes that torchrun started, joined by accelerate when first asked for; without it just this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Return the processes that torchrun started, joined by accelerate when first asked for; without it just this one.
+
+    Slurm and MPI set ``WORLD_SIZE`` too, in processes that have nothing to do with each other.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or any(name not in os.environ for name in _TORCHRUN):
         return SINGLE_PROCESS
     from accelerate import PartialState
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import frozen
+from ..torch_state import in_default_torch_state
 from .all_blocks import AllBlocksConfig, changed_parameters
 from .task import Clock, DivergedError, Task, Training, Trainings
 
@@ -48,6 +49,7 @@ class EditMethod(AllBlocksConfig):
         changed_parameters(model, config)
 
     @staticmethod
+    @in_default_torch_state
     def train(task: Task, configs: Sequence[EditMethod]) -> Trainings:
         """Compute the edit of each of the settings, which share what `prepare` returns.
 

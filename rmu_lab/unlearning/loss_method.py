@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from ..activations import frozen
 from ..corpora import TokenBatch, token_batches
+from ..torch_state import in_default_torch_state
 from .all_blocks import AllBlocksConfig, changed_parameters, shuffled
 from .batches import BatchKey, TopicBatches, recurring, step_keys
 from .objectives import ScoredBatch, targets_of
@@ -90,6 +91,7 @@ class LossMethod(AllBlocksConfig):
         changed_parameters(model, config)
 
     @staticmethod
+    @in_default_torch_state
     def train(task: Task, configs: Sequence[LossMethod]) -> Trainings:
         """Train once for settings that differ in `steps` only, and give each its stage, in ascending order.
 

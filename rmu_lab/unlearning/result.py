@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import RmuLabError
+from ..errors import NotFiniteError, RmuLabError
 from ..files import whole_folder
+from ..interrupts import uninterrupted
 from ..models import load_model, no_progress_bars
 from ..offload import read_parameter, write_parameter
 from ..provenance import provenance
@@ -25,10 +28,11 @@ from .distributed import launched_processes
 from .method_table import config_from_dict
 from .task import Training
 
+OtherBase = Literal["refuse", "warn"]
 _TENSORS, _RECORD = "edit.safetensors", "result.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UnlearnResult:
     """The trained matrices and their record. The model that was trained on is unchanged until `apply`."""
 
@@ -50,7 +54,19 @@ class UnlearnResult:
     """Versions, machine and time, and what was passed in place of RMU's own directions or objectives."""
     seconds: float
     """Wall-clock time of the training."""
-    _replaced: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, repr=False, compare=False)
+    base: dict[str, Any] | None = None
+    """What tells the base model from others: see `fingerprint`. None in records from before there was one."""
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether both hold the same numbers and the same record."""
+        if not isinstance(other, UnlearnResult):
+            return NotImplemented
+        tensors = ((self.edit, other.edit), (self.directions, other.directions))
+        return all(_same_tensors(*pair) for pair in tensors) and all(
+            getattr(self, name) == getattr(other, name) for name in ("config", *_PLAIN_FIELDS)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # what compares by its numbers is found by none
 
     @classmethod
     def of(
@@ -58,20 +74,29 @@ class UnlearnResult:
     ) -> UnlearnResult:
         """Return the record of a training on `model`; `passed` names what was passed in place of RMU's own parts."""
         facts = provenance(training.config.seed) | ({"passed": dict(passed)} if passed else {})
-        return cls(**vars(training), model_name=model.name_or_path or "", digests=digests, provenance=facts)
+        base = fingerprint(model, training.edit)
+        return cls(**vars(training), model_name=model.name_or_path or "", digests=digests, provenance=facts, base=base)
 
     # -- putting the edit into a model ---------------------------------------------------------------------------------
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, model: PreTrainedModel, *, other_base: OtherBase = "refuse") -> PreTrainedModel:
         """Put the trained matrices into `model`, in its own dtype, keeping what they replace for `revert`; returns it.
+
+        Parameters
+        ----------
+        model
+            the model that the edit was trained on, in whatever type.
+        other_base
+            what to do where its weights are those of another model, or another edit is in it: ``"refuse"``, or ``"warn"``
+            and go on.
 
         Raises
         ------
         RmuLabError
-            if this edit is in the model already, or the model lacks a parameter of that name and shape.
+            if this edit is in the model already, the model lacks a parameter of that name and shape, its weights are not
+            those the edit was trained on, or the edit overflows its type. The model is unchanged then.
         """
-        if model in self._replaced:
-            raise RmuLabError("This edit is in the model already; revert it before applying it again.")
+        self._refuse_a_second_time(model)
         parameters = dict(model.named_parameters())
         for name, matrix in self.edit.items():
             if name not in parameters or parameters[name].shape != matrix.shape:
@@ -80,8 +105,28 @@ class UnlearnResult:
                     f"The edit is of a parameter {name} of shape {tuple(matrix.shape)}, the model has {found}; "
                     f"apply it to {self.model_name}."
                 )
-        self._replaced[model] = {name: read_parameter(model, name).clone() for name in self.edit}
-        _write(model, self.edit)
+            if not matrix.to(parameters[name].dtype).isfinite().all():
+                raise NotFiniteError(
+                    f"The edit of {name} is not finite in {parameters[name].dtype}; load the model in bfloat16 or float32."
+                )
+        other = None if self.base is None else _other_weights(model, self.base)
+        if other is not None:
+            problem = (
+                f"The weights of {other} are not those that the edit was trained on, or another edit is in the model; apply "
+                f"it to {self.model_name} as it was, or say other_base='warn'."
+            )
+            if other_base == "refuse":
+                raise RmuLabError(problem)
+            warnings.warn(problem, stacklevel=2)
+        with uninterrupted():
+            replaced = {name: read_parameter(model, name).clone() for name in self.edit}
+            _edits_in(model).append((self, replaced))
+            try:
+                _write(model, self.edit)
+            except BaseException:
+                _write(model, replaced)
+                _edits_in(model).pop()
+                raise
         return model
 
     def revert(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -90,21 +135,40 @@ class UnlearnResult:
         Raises
         ------
         RmuLabError
-            if this edit was not applied to the model.
+            if this edit was not applied to the model, or another one was applied after it.
         """
-        if model not in self._replaced:
+        edits = _edits_in(model)
+        if not any(edit is self for edit, _ in edits):
             raise RmuLabError("This edit is not in the model; there is nothing to revert.")
-        _write(model, self._replaced.pop(model))
+        if edits[-1][0] is not self:
+            raise RmuLabError("Another edit was applied to the model after this one; revert that one first.")
+        with uninterrupted():
+            _write(model, edits[-1][1])
+            edits.pop()
         return model
 
     @contextmanager
     def applied(self, model: PreTrainedModel) -> Iterator[PreTrainedModel]:
         """Apply the edit inside a ``with result.applied(model):`` block, and revert it after, come what may."""
-        self.apply(model)
+        self._refuse_a_second_time(model)
         try:
+            self.apply(model)
             yield model
         finally:
-            self.revert(model)
+            try:
+                self._take_out(model)
+            except KeyboardInterrupt:  # just before it was held back
+                self._take_out(model)
+                raise
+
+    def _refuse_a_second_time(self, model: PreTrainedModel) -> None:
+        if any(edit is self for edit, _ in _edits_in(model)):
+            raise RmuLabError("This edit is in the model already; revert it before applying it again.")
+
+    def _take_out(self, model: PreTrainedModel) -> None:
+        with uninterrupted():
+            if any(edit is self for edit, _ in _edits_in(model)):
+                self.revert(model)
 
     # -- storing it ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +206,7 @@ class UnlearnResult:
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
             config = config_from_dict(record["config"])
-            plain = {name: record[name] for name in _PLAIN_FIELDS}
+            plain = {name: record[name] for name in _PLAIN_FIELDS if name != "base"} | {"base": record.get("base")}
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise RmuLabError(f"{path} holds no result of this package ({error}); give a folder save() wrote.") from None
         return cls(edit=_under("edit/", tensors), directions=_under("direction/", tensors), config=config, **plain)
@@ -174,8 +238,58 @@ class UnlearnResult:
 
 
 _PLAIN_FIELDS = [
-    item.name for item in dataclasses.fields(UnlearnResult) if item.name not in ("edit", "directions", "config", "_replaced")
+    item.name for item in dataclasses.fields(UnlearnResult) if item.name not in ("edit", "directions", "config")
 ]
+
+_Replaced = list[tuple[UnlearnResult, dict[str, Tensor]]]
+_APPLIED: WeakKeyDictionary[PreTrainedModel, _Replaced] = WeakKeyDictionary()
+"""By model, the edits in it in the order in which they were applied, each with what it replaced."""
+
+
+def _edits_in(model: PreTrainedModel) -> _Replaced:
+    return _APPLIED.setdefault(model, [])
+
+
+def fingerprint(model: PreTrainedModel, names: Iterable[str]) -> dict[str, Any]:
+    """Return what tells a model's parameters from those of another: some entries of each, and their type.
+
+    At most `SAMPLED` entries spread over each parameter, so that it takes no time even for all matrices of a large model.
+    """
+    samples = {name: _sample(read_parameter(model, name)) for name in names}
+    return {
+        "dtype": str(next(iter(samples.values())).dtype) if samples else "",
+        "sample": {name: sample.double().tolist() for name, sample in samples.items()},
+    }
+
+
+SAMPLED = 16
+"""Entries of each parameter that are kept to know it again."""
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    flat = parameter.reshape(-1)
+    return flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].cpu()
+
+
+def _other_weights(model: PreTrainedModel, base: Mapping[str, Any]) -> str | None:
+    """The first parameter that is not the base model's; another type may have rounded it."""
+    for name, expected in base["sample"].items():
+        found = _sample(read_parameter(model, name))
+        if str(found.dtype) == base["dtype"]:
+            same = found.double().tolist() == expected
+        else:
+            coarser = max(torch.finfo(found.dtype).eps, _EPSILON.get(base["dtype"], 0.0))
+            same = torch.allclose(found.double(), torch.tensor(expected, dtype=torch.float64), rtol=coarser, atol=1e-7)
+        if not same:
+            return name
+    return None
+
+
+_EPSILON = {str(kind): torch.finfo(kind).eps for kind in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+
+
+def _same_tensors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(tensor.equal(theirs[name]) for name, tensor in ours.items())
 
 
 def _write(model: PreTrainedModel, values: dict[str, Tensor]) -> None:

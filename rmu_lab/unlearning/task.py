@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import FrozenPass
 from ..corpora import TokenBatch
-from ..errors import RmuLabError
+from ..errors import NotFiniteError, RmuLabError
 from .batches import BatchKey, TopicBatches, TopicTexts
 from .config import MethodConfig
 from .objectives import WindowObjective
@@ -126,5 +126,5 @@ class Clock:
         self._start = time.perf_counter() - seconds
 
 
-class DivergedError(RmuLabError):
+class DivergedError(NotFiniteError):
     """Training ended in numbers that are not finite."""

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from ..activations import frozen, run_window, window_blocks
 from ..errors import RmuLabError
 from ..models import block_parameters, decoder_blocks, input_device
+from ..torch_state import in_default_torch_state
 from .batches import BatchKey, TopicBatches, batch_share, counted_tokens, step_keys, topic_batches, topics_of, used_texts
 from .config import UnlearnConfig
 from .directions import random_directions
@@ -29,6 +30,7 @@ from .objectives import WindowBatch, masked_mean, steering_objective, token_mean
 from .task import Clock, DivergedError, FrozenPasses, Steering, Task, Training, Trainings, finished_stages
 
 
+@in_default_torch_state
 def train_window(task: Task, configs: Sequence[UnlearnConfig]) -> Trainings:
     """Train by RMU or Adaptive RMU once for settings that share it, and give each its stage, in ascending order of steps.
 

@@ -1,6 +1,9 @@
 import json
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, load_model, unlearn
+from rmu_lab.unlearning.baselines import GradDiff
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 
 TEXTS = made_up_texts(8, seed=21), made_up_texts(8, seed=22)
@@ -141,3 +145,115 @@ def test_checkpoint_loads_in_a_fresh_process_with_transformers_and_lm_eval(famil
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     for logits in load_file(tmp_path / "logits.safetensors").values():
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+# -- which model an edit is of, several edits, and interrupts ---------------------------------------------------------
+
+
+def test_an_edit_goes_onto_its_own_base_model_only(tokenizer, tmp_path):
+    """Another model of the same shapes is refused, or warned of when asked to; another type of the same one is not."""
+    result = unlearn(tiny_model("llama"), tokenizer, *TEXTS, CONFIG, progress=False)
+    loaded = UnlearnResult.load(result.save(tmp_path / "edit"))
+    other = tiny_model("llama", seed=1)
+    before = weights_of(other)
+    for edit in (result, loaded):
+        with pytest.raises(RmuLabError, match="are not those that the edit was trained on"):
+            edit.apply(other)
+        assert same_weights(other, before)
+        for dtype in (torch.bfloat16, torch.float16, torch.float64):
+            with edit.applied(tiny_model("llama").to(dtype)):
+                pass
+    with pytest.warns(UserWarning, match="are not those"):
+        loaded.apply(other, other_base="warn")
+    assert all(other.get_parameter(name).equal(matrix) for name, matrix in loaded.edit.items())
+
+
+def test_records_from_before_there_was_a_fingerprint_still_load(tokenizer, tmp_path):
+    model = tiny_model("llama")
+    path = unlearn(model, tokenizer, *TEXTS, CONFIG, progress=False).save(tmp_path / "edit")
+    record = json.loads((path / "result.json").read_text())
+    del record["base"]
+    (path / "result.json").write_text(json.dumps(record))
+    with UnlearnResult.load(path).applied(model):
+        pass
+
+
+def test_edits_come_out_in_the_reverse_of_their_order(tokenizer):
+    model = tiny_model("llama")
+    before = weights_of(model)
+    first, second = (unlearn(model, tokenizer, *TEXTS, replace(CONFIG, seed=seed), progress=False) for seed in (0, 1))
+    first.apply(model)
+    with pytest.raises(RmuLabError, match="or another edit is in the model"):
+        second.apply(model)
+    with pytest.warns(UserWarning):
+        second.apply(model, other_base="warn")
+    with pytest.raises(RmuLabError, match="Another edit was applied to the model after this one"):
+        first.revert(model)
+    second.revert(model)
+    first.revert(model)
+    assert same_weights(model, before)
+
+
+def test_a_second_block_of_the_same_edit_leaves_the_first_alone(tokenizer):
+    model = tiny_model("llama")
+    before = weights_of(model)
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG, progress=False)
+    with result.applied(model):
+        with pytest.raises(RmuLabError, match="in the model already"), result.applied(model):
+            pass
+        assert not same_weights(model, before)
+    assert same_weights(model, before)
+
+
+def test_results_are_compared_and_sent_to_a_process(tokenizer):
+    model = tiny_model("llama")
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG, progress=False)
+    other = unlearn(model, tokenizer, *TEXTS, replace(CONFIG, seed=1), progress=False)
+    with result.applied(model):
+        again = pickle.loads(pickle.dumps(result))  # noqa: S301 - our own
+    assert again == result and result != other and result != "an edit"
+    assert replace(result, edit={**result.edit, next(iter(result.edit)): torch.zeros(1)}) != result
+
+
+def test_an_edit_that_overflows_is_refused(tokenizer):
+    model = tiny_model("llama").to(torch.float16)
+    before = weights_of(model)
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG, progress=False)
+    name = next(iter(result.edit))
+    large = replace(result, edit={**result.edit, name: torch.full_like(result.edit[name], 1e6)})
+    with pytest.raises(RmuLabError, match=rf"The edit of {name} is not finite in torch.float16"):
+        large.apply(model)
+    assert same_weights(model, before)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import torch
+from rmu_lab import UnlearnResult
+from tests.conftest import tiny_model
+from rmu_lab.unlearning import result as module
+
+edit, wait = UnlearnResult.load(sys.argv[1]), float(sys.argv[2])
+model = tiny_model("llama")
+before = {name: value.clone() for name, value in model.state_dict().items()}
+write = module.write_parameter
+module.write_parameter = lambda *args: (time.sleep(0.002), write(*args))  # so that many interrupts come in between
+threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
+entered = False
+try:
+    while True:
+        with edit.applied(model):
+            entered = True
+except KeyboardInterrupt:
+    pass
+assert entered and all(value.equal(before[name]) for name, value in model.state_dict().items())
+"""
+
+
+def test_ctrl_c_leaves_the_base_model_whenever_it_comes(tokenizer, tmp_path):
+    """An edit of all matrices, whose writing takes a while."""
+    config = GradDiff(max_length=16, steps=1, batch_size=2)
+    path = unlearn(tiny_model("llama"), tokenizer, *TEXTS, config, progress=False).save(tmp_path / "edit")
+    for number in range(6):
+        run = [sys.executable, "-c", INTERRUPTED, str(path), str(0.3 + 0.0137 * number)]
+        subprocess.run(run, check=True, cwd=Path(__file__).parent.parent.parent)
