@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
 from ..models import block_parameters, decoder_blocks
-from .config import MethodConfig, plain_types
+from .config import MethodConfig, check_types
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class AllBlocksConfig(MethodConfig):
     """Fields that must be above 0."""
 
     def __post_init__(self) -> None:
-        plain_types(self)
+        check_types(self)
+        names = self.parameters
+        if names is not None and not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
+            raise RmuLabError(f"parameters is {names!r}; give a tuple of names, or None for all matrices.")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name in self.positive and not 0 < value < float("inf"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from ..errors import RmuLabError
 
@@ -60,14 +60,37 @@ class MethodConfig:
         return {"method": self.method, **dataclasses.asdict(self)}
 
 
-def plain_types(config: MethodConfig) -> None:
-    """Make 300 and 300.0 the same setting in every record, and a list, as JSON gives it back, a tuple."""
+SEEDS = 2**32
+"""Seeds are from 0 to one less: what every generator of random numbers takes."""
+LARGEST = 3.4e38
+"""Of float32, in which training computes."""
+
+
+def check_types(config: MethodConfig) -> None:
+    """Make 300 and 300.0 the same setting in every record, and a list, as JSON gives it back, a tuple.
+
+    Raises
+    ------
+    RmuLabError
+        if a value is not of its field's type, or the seed is out of range.
+    """
+    hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.type in ("float", float) and isinstance(value, int):
+        value, kind = getattr(config, item.name), hints[item.name]
+        if kind is bool and not isinstance(value, bool):
+            raise RmuLabError(f"{item.name} is {value!r}; give True or False.")
+        if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+            raise RmuLabError(f"{item.name} is {value!r}; give a whole number.")
+        if kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise RmuLabError(f"{item.name} is {value!r}; give a number.")
+        if kind is float:
+            if not abs(value) < LARGEST:
+                raise RmuLabError(f"{item.name} is {value}; give a number that float32 can hold, below {LARGEST}.")
             object.__setattr__(config, item.name, float(value))
         elif isinstance(value, list):
             object.__setattr__(config, item.name, tuple(value))
+    if not 0 <= config.seed < SEEDS:
+        raise RmuLabError(f"seed is {config.seed}; give a whole number from 0 to {SEEDS - 1}.")
 
 
 @dataclass(frozen=True)
@@ -135,6 +158,7 @@ class UnlearnConfig(MethodConfig):
     adam_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, options in _CHOICES.items():
             if getattr(self, name) not in options:
                 raise RmuLabError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(map(repr, options))}.")
@@ -144,13 +168,14 @@ class UnlearnConfig(MethodConfig):
         for name, least in {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        plain_types(self)
-        if self.parameters is not None and (not isinstance(self.parameters, tuple) or not self.parameters):
+        names = self.parameters
+        if names is not None and not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
             raise RmuLabError(
                 f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix."
             )
         lengths = self.forget_lengths
-        if lengths is not None and not (isinstance(lengths, tuple) and lengths and min(lengths) >= 2):
+        whole = isinstance(lengths, tuple) and lengths and all(type(length) is int and length >= 2 for length in lengths)
+        if lengths is not None and not whole:
             raise RmuLabError(f"forget_lengths is {lengths!r}; give a tuple of numbers of at least 2, one for each topic.")
 
     @classmethod

@@ -221,7 +221,7 @@ def test_matrices_that_are_not_finite_at_the_end(tokenizer, monkeypatch):
     [
         ({"method": "RMU"}, "method is 'RMU'; use one of 'rmu', 'adaptive_rmu'"),
         ({"norm_per": "batch"}, "norm_per is 'batch'"),
-        ({"beta": 0}, "beta is 0; give a positive number"),
+        ({"beta": 0}, "beta is 0.0; give a positive number"),
         ({"coefficient": math.nan}, "coefficient is nan"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"max_length": 1}, "max_length is 1; it must be at least 2"),
