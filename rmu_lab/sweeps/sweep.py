@@ -170,7 +170,7 @@ def sweep(
             memory_bytes=memory_bytes,
             scratch=str(scratch or file.path.parent),
             scratch_prefix=file.scratch_prefix,
-            digests=job_digests(model, texts, asked),
+            digests=job_digests(model, tokenizer, texts, asked),
             command=provenance()["command"],
             progress=progress,
         )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,13 +60,49 @@ class Job:
         return row_key(config, self.style, self.model.name_or_path or "", self.digests)
 
 
-def job_digests(model: PreTrainedModel, texts: TopicTexts, questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
-    """Return the SHA-256 of the model's weights, of each corpus and of each question set."""
+def job_digests(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: TopicTexts,
+    questions: Mapping[str, Sequence[Mapping]],
+) -> dict[str, str]:
+    """Return the SHA-256 of all that decides the numbers besides the settings.
+
+    The model's weights and its configuration (positions, attention, norms), the tokenizer, each corpus and each question
+    set.
+    """
     weights = hashlib.sha256()
     for name, parameter in model.named_parameters():
         weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return {"weights": weights.hexdigest(), **corpus_digests(texts), **question_digests(questions)}
+    return {
+        "weights": weights.hexdigest(),
+        "configuration": configuration_digest(model),
+        "tokenizer": tokenizer_digest(tokenizer),
+        **corpus_digests(texts),
+        **question_digests(questions),
+    }
+
+
+COMPUTING = ("rope", "position", "sliding", "window", "head", "layer_types", "act", "eps", "softcap", "scal", "multiplier")
+"""Parts of the names of settings that change what the same weights compute."""
+
+
+def configuration_digest(model: PreTrainedModel) -> str:
+    """Return the SHA-256 of the settings of a model's configuration that change what its weights compute."""
+    plain = model.config.get_text_config(decoder=True).to_dict()
+    kept = {name: value for name, value in plain.items() if any(part in name for part in COMPUTING)}
+    return digest([json.dumps(kept, sort_keys=True, default=str)])
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of how a tokenizer cuts texts: of its rules where the library has them, else of its vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rules: Any = sorted(tokenizer.get_vocab().items())
+    else:  # padding and truncation are set anew by every call
+        rules = {name: part for name, part in json.loads(backend.to_str()).items() if name not in ("padding", "truncation")}
+    return digest([json.dumps(rules, sort_keys=True), json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)])
 
 
 def question_digests(questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import random
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import normalizers
 
 from benchmarks.published_loop import published_loop
 from rmu_lab import RmuLabError, UnlearnConfig, accuracy, decoder_blocks, grid, load_sweep, sweep, unlearn
@@ -109,7 +111,7 @@ def test_finished_rows_are_not_made_again(tokenizer, tmp_path, monkeypatch):
 def test_other_data_model_or_style_are_other_rows(tokenizer, tmp_path):
     out = tmp_path / "rows.jsonl"
 
-    def key(model=None, retain=RETAIN, asked=ASKED, style="cloze"):
+    def key(model=None, retain=RETAIN, asked=ASKED, style="cloze", tokenizer=tokenizer):
         rows = sweep(model or tiny_model("llama"), tokenizer, FORGET, retain, [SHORT], asked, out=out, style=style)
         return rows[1].key
 
@@ -118,9 +120,14 @@ def test_other_data_model_or_style_are_other_rows(tokenizer, tmp_path):
     changed = tiny_model("llama")
     with torch.no_grad():
         changed.model.layers[0].mlp.up_proj.weight[0, 0] += 1
-    others = [key(changed), key(retain=FORGET), key(asked={"one": QUESTIONS}), key(style="letter")]
-    assert len({same, *others}) == 5
-    assert len(load_sweep(out)) == 10
+    turned = tiny_model("llama", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+    assert same_weights(turned, weights_of(tiny_model("llama")))
+    backward = copy.deepcopy(tokenizer)
+    backward.backend_tokenizer.normalizer = normalizers.Lowercase()
+    others = [key(changed), key(turned), key(tokenizer=backward)]
+    others += [key(retain=FORGET), key(asked={"one": QUESTIONS}), key(style="letter")]
+    assert len({same, *others}) == 7
+    assert len(load_sweep(out)) == 14
 
 
 PROGRAM = """

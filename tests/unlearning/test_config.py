@@ -33,7 +33,7 @@ def test_a_value_of_another_type_is_refused(kind, name):
 def test_seeds_are_what_generators_take(kind):
     assert kind(seed=2**32 - 1).seed == 2**32 - 1
     for seed in (-1, 2**32, 10**20):
-        with pytest.raises(RmuLabError, match="seed is .*; give a whole number from 0 to 4294967295"):
+        with pytest.raises(RmuLabError, match=r"seed is .*; give a whole number from 0 to 4294967295"):
             kind(seed=seed)
 
 
