@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.functional import pad
@@ -14,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import RmuLabError
 from .estimates import paired_interval, wilson_interval
-from .models import input_device
+from .models import check_positions, input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+from .tokens import open_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -174,6 +177,7 @@ def option_scores(
         prompts.append(prompt_ids)
         options.append(option_ids)
 
+    check_lengths(model, prompts, options)
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
@@ -197,10 +201,9 @@ def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list
     """Return the tokens of the prompt, and of each ending as they follow it.
 
     Prompt and ending are tokenised together, because tokens may straddle the seam; the prompt is then
-    what all of them share.
+    what all of them share. An end-of-text token that the tokenizer appends is no part of either.
     """
-    shared = tokenizer(prompt)["input_ids"]
-    wholes = tokenizer([prompt + ending for ending in endings])["input_ids"]
+    shared, *wholes = open_tokens(tokenizer, [prompt, *(prompt + ending for ending in endings)])
     length = len(shared)
     for whole in wholes:
         agree = (n for n, (a, b) in enumerate(zip(shared, whole, strict=False)) if a != b)
@@ -210,6 +213,74 @@ def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list
 
 def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """Summed log-probability of every option of every question in one batch."""
+    return (_score_together if shares_prompts(model) else _score_alone)(model, prompts, options)
+
+
+def check_lengths(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
+    """Raise `RmuLabError` if a question, by its index, is longer with an option than the model can take."""
+    for index, (prompt, endings) in enumerate(zip(prompts, options, strict=True)):
+        check_positions(model, len(prompt) + max(map(len, endings)), f"questions[{index}] with its longest option")
+
+
+_SHARES_PROMPTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_PROBE = [[17, 5, 11], [7, 19, 3, 13, 5, 2, 11, 3]], [[[5, 3], [13, 7, 2, 5]], [[3], [2, 11, 7]]]
+"""Prompts of unequal lengths, with options of one and several tokens."""
+
+
+def shares_prompts(model: PreTrainedModel) -> bool:
+    """Say whether options may go on from the cache of their prompt, and prompts be padded; found out once for a model.
+
+    That takes a model which goes by the positions it is given, leaves padding out, and returns a cache to go on from.
+    Recurrent models and some others do not, so a few tokens are scored in both ways.
+
+    Raises
+    ------
+    RmuLabError
+        if what the model predicts depends on later tokens.
+    """
+    if model not in _SHARES_PROMPTS:
+        with torch.inference_mode():
+            _check_causal(model)
+            alone = torch.tensor(list(itertools.chain(*_score_alone(model, *_PROBE))))
+            try:
+                together = torch.tensor(list(itertools.chain(*_score_together(model, *_PROBE))))
+            except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+                together = torch.full_like(alone, float("inf"))
+        _SHARES_PROMPTS[model] = not _differ(model, alone, together)
+    return _SHARES_PROMPTS[model]
+
+
+def _check_causal(model: PreTrainedModel) -> None:
+    whole = torch.tensor(_PROBE[0][1:], device=input_device(model))
+    begun, longer = (model(input_ids=ids, use_cache=False).logits[0, :4].float() for ids in (whole[:, :4], whole))
+    if _differ(model, begun, longer):
+        raise RmuLabError(
+            f"What {type(model).__name__} predicts depends on later tokens, so it gives texts no probability; use a causal "
+            "language model."
+        )
+
+
+def _differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Whether numbers differ by more than rounding in the model's type makes them."""
+    tolerance = 1e-3 if model.dtype.itemsize >= 4 else 2e-2
+    return bool((ours - theirs).norm() > tolerance * ours.norm())  # not if the model gives numbers that are not finite
+
+
+def _score_alone(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """The same by one pass for each option, with its prompt, and nothing else: right for every causal model."""
+    return [[_log_probability(model, prompt, option) for option in endings]
+            for prompt, endings in zip(prompts, options, strict=True)]  # fmt: skip
+
+
+def _log_probability(model: PreTrainedModel, prompt: list[int], option: list[int]) -> float:
+    ids = torch.tensor([prompt + option], device=input_device(model))
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits[0, -len(option) :].float()
+    picked = logits.gather(-1, ids[0, -len(option) :, None].to(logits.device))[:, 0]
+    return (picked - logits.logsumexp(dim=-1)).sum().item()
+
+
+def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """The same with the prompts padded to one length, each run once, and the options going on from its cache."""
     device = input_device(model)
     longest = max(map(len, prompts))
     # Padding on the left, so that every option continues right after its prompt's last token.

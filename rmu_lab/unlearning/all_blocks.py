@@ -10,7 +10,7 @@ from typing import ClassVar
 from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
-from ..models import block_parameters, decoder_blocks
+from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
 from .config import MethodConfig, plain_types
 
 
@@ -62,8 +62,9 @@ def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[
     Raises
     ------
     RmuLabError
-        if a block lacks one of the names.
+        if a block lacks one of the names, a parameter is quantised, or it is no `plain_model`.
     """
+    plain_model(model)
     blocks = decoder_blocks(model)
     if config.parameters is not None:
         block_parameters(model, range(len(blocks)), config.parameters)
@@ -73,7 +74,9 @@ def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[
         for name, parameter in block.named_parameters()
         if (parameter.ndim >= 2 if config.parameters is None else name in config.parameters)
     }
-    return [name for name, parameter in model.named_parameters() if id(parameter) in wanted]
+    changed = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
+    check_trainable(changed)
+    return list(changed)
 
 
 def shuffled(texts: list[str], seed: int, key: tuple[str, str]) -> list[str]:
