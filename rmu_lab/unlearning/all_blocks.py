@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
 from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
+from ..offload import require_in_memory
 from .config import MethodConfig, plain_types
+from .distributed import launched_processes
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ class AllBlocksConfig(MethodConfig):
                 raise RmuLabError(f"{item.name} is {value}; give a positive number.")
             if item.name in self.least and not self.least[item.name] <= value < float("inf"):
                 raise RmuLabError(f"{item.name} is {value}; it must be at least {self.least[item.name]}.")
+
+
+def check_whole(model: PreTrainedModel, config: MethodConfig) -> None:
+    """Refuse, before any work, what only the window trainer of RMU can take.
+
+    Raises
+    ------
+    RmuLabError
+        if some of the model's weights are offloaded, or torchrun started several processes.
+    """
+    require_in_memory(model, config.method)
+    count = launched_processes().world_size
+    if count > 1:
+        raise RmuLabError(f"{config.method} trains in one process, but there are {count}; start it without torchrun.")
 
 
 def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import frozen
-from .all_blocks import AllBlocksConfig, changed_parameters
+from .all_blocks import AllBlocksConfig, changed_parameters, check_whole
 from .task import Clock, DivergedError, Task, Training, Trainings
 
 
@@ -44,7 +44,8 @@ class EditMethod(AllBlocksConfig):
 
     @staticmethod
     def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
-        """Raise `RmuLabError` if the settings do not fit the model."""
+        """Raise `RmuLabError` if the settings do not fit the model, or it or the processes cannot train so."""
+        check_whole(model, config)
         changed_parameters(model, config)
 
     @staticmethod

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..files import whole_folder
-from ..models import load_model, no_progress_bars
+from ..models import load_model, no_progress_bars, plain_model
 from ..offload import read_parameter, write_parameter
 from ..provenance import provenance
 from .config import MethodConfig
@@ -70,6 +70,7 @@ class UnlearnResult:
         RmuLabError
             if this edit is in the model already, or the model lacks a parameter of that name and shape.
         """
+        given, model = model, plain_model(model)
         if model in self._replaced:
             raise RmuLabError("This edit is in the model already; revert it before applying it again.")
         parameters = dict(model.named_parameters())
@@ -82,7 +83,7 @@ class UnlearnResult:
                 )
         self._replaced[model] = {name: read_parameter(model, name).clone() for name in self.edit}
         _write(model, self.edit)
-        return model
+        return given
 
     def revert(self, model: PreTrainedModel) -> PreTrainedModel:
         """Put back, bit for bit, what `apply` replaced; returns the model.
@@ -92,10 +93,11 @@ class UnlearnResult:
         RmuLabError
             if this edit was not applied to the model.
         """
+        given, model = model, plain_model(model)
         if model not in self._replaced:
             raise RmuLabError("This edit is not in the model; there is nothing to revert.")
         _write(model, self._replaced.pop(model))
-        return model
+        return given
 
     @contextmanager
     def applied(self, model: PreTrainedModel) -> Iterator[PreTrainedModel]:
@@ -167,6 +169,7 @@ class UnlearnResult:
             if here:
                 if model is None or tokenizer is None:
                     model, tokenizer = load_model(self.model_name, device="cpu")
+                model = plain_model(model)
                 with whole_folder(path) as folder, self.applied(model), no_progress_bars():
                     model.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
