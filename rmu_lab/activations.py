@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .corpora import TokenBatch, token_batches
 from .errors import RmuLabError
-from .models import decoder_blocks, final_norm, input_device, uncompiled
+from .models import check_positions, decoder_blocks, final_norm, input_device, uncompiled
 from .offload import execution_device, whole_module
 
 
@@ -288,6 +288,7 @@ def token_states(
         if a text has fewer than two tokens, or the model has no such block.
     """
     model = uncompiled(model)
+    check_positions(model, max_length)
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):

@@ -18,7 +18,7 @@ from .errors import RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .models import check_positions, input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
-from .tokens import open_tokens
+from .tokens import check_known, open_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -177,7 +177,7 @@ def option_scores(
         prompts.append(prompt_ids)
         options.append(option_ids)
 
-    check_lengths(model, prompts, options)
+    check_fit(model, prompts, options)
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
@@ -216,8 +216,9 @@ def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list
     return (_score_together if shares_prompts(model) else _score_alone)(model, prompts, options)
 
 
-def check_lengths(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
-    """Raise `RmuLabError` if a question, by its index, is longer with an option than the model can take."""
+def check_fit(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
+    """Raise `RmuLabError` if a question, by its index, is longer with an option than the model can take, or unknown to it."""
+    check_known(model, itertools.chain(*prompts, *itertools.chain(*options)))
     for index, (prompt, endings) in enumerate(zip(prompts, options, strict=True)):
         check_positions(model, len(prompt) + max(map(len, endings)), f"questions[{index}] with its longest option")
 

@@ -194,7 +194,7 @@ def position_limit(model: PreTrainedModel) -> float:
     return limit if isinstance(limit, int) and limit > 0 else math.inf
 
 
-def check_positions(model: PreTrainedModel, tokens: int, what: str) -> None:
+def check_positions(model: PreTrainedModel, tokens: int, what: str = "A text of max_length") -> None:
     """Raise `RmuLabError` if `what`, of so many tokens, is longer than the model can take."""
     if tokens > position_limit(model):
         raise RmuLabError(f"{what} has {tokens} tokens, but the model has {position_limit(model)} positions; shorten it.")

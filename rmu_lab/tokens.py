@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch.nn.functional import pad
@@ -47,9 +49,10 @@ def open_batch(
     Raises
     ------
     RmuLabError
-        if a text has no token, or with what is to be written more than the model can take.
+        if a text has no token, or one that the model does not know, or with what is to be written more than the model can take.
     """
     rows = open_tokens(tokenizer, texts, special=special)
+    check_known(model, itertools.chain(*rows))
     for text, row in zip(texts, rows, strict=True):
         if not row:
             raise RmuLabError(f"The prompt {text!r} has no token; put some text there.")
@@ -58,6 +61,13 @@ def open_batch(
     padded = [pad(torch.tensor(row), (width - len(row), 0), value=filler) for row in rows]
     masks = [pad(torch.ones(len(row), dtype=torch.long), (width - len(row), 0)) for row in rows]
     return {"input_ids": torch.stack(padded).to(device), "attention_mask": torch.stack(masks).to(device)}
+
+
+def check_known(model: PreTrainedModel, tokens: Iterable[int]) -> None:
+    """Raise `RmuLabError` if a token is beyond the model's vocabulary: then the tokenizer is another model's."""
+    known, highest = getattr(model.get_input_embeddings(), "num_embeddings", math.inf), max(tokens, default=0)
+    if highest >= known:
+        raise RmuLabError(f"The tokenizer gives token {highest}, but the model knows {known}; give the model's own tokenizer.")
 
 
 def _appended(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -21,7 +21,7 @@ from ..activations import frozen
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
-from ..models import decoder_blocks, input_device
+from ..models import check_positions, decoder_blocks, input_device
 from ..offload import require_in_memory
 from ..unlearning.objectives import next_token_loss, targets_of
 from .controls import Recovery
@@ -79,6 +79,7 @@ def relearn(
     if steps < 1 or batch_size < 1 or not 0 < lr < math.inf:
         raise RmuLabError(f"steps is {steps}, batch_size {batch_size} and lr {lr}; all must be positive.")
     require_in_memory(subject.model, "relearning")
+    check_positions(subject.model, max_length)
     if texts is None:
         subject.require("retain")
         texts = subject.retain[:RELEARN_TEXTS]

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import FrozenPass, frozen
 from ..corpora import TokenBatch
-from ..evaluate import Accuracy, Style, accuracy, shares_prompts
+from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
 from ..provenance import provenance
 from ..unlearning.batches import BatchKey, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_batches
@@ -111,7 +111,6 @@ class Worker:
         """Score the base model, recording on the way the states from which every layer's settings will go on."""
         depths = {config.window[0] for config in self.job.configs if config.window is not None}
         start = time.perf_counter()
-        shares_prompts(self.job.model)  # it makes passes of its own, once, which are not to be recorded
         try:
             for name in self.job.questions:
                 calls = itertools.count()

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..activations import captured, edited_output, frozen, map_above
 from ..corpora import TokenBatch, token_batches
-from ..models import input_device, uncompiled
+from ..models import check_positions, input_device, uncompiled
 from ..offload import require_in_memory
 from ._steering import exact, one_text, put, unit
 
@@ -55,6 +55,7 @@ def noise_sensitivity(
         (to_layers, texts): sums of squares over the tokens of each text but the first, where no noise is put.
     """
     require_in_memory(model, "the theory")
+    check_positions(model, max_length)
     model, generator = uncompiled(model), torch.Generator().manual_seed(seed)
     results = []
     for batch in token_batches(tokenizer, texts, batch_size, max_length):

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen, hidden_states
 from ..corpora import TokenBatch, token_batches
 from ..errors import RmuLabError
-from ..models import block_parameters, decoder_blocks, input_device, plain_model
+from ..models import block_parameters, check_positions, decoder_blocks, input_device, plain_model
 from ..offload import read_parameter
 from .batches import topic_texts
 from .config import UnlearnConfig
@@ -145,6 +145,7 @@ def advise(
         three blocks or several residual streams, or the family's MLP output matrix is not known.
     """
     model = plain_model(model)
+    check_positions(model, max_length)
     n_blocks = len(decoder_blocks(model))
     if n_blocks < 3:
         raise RmuLabError(f"The model has {n_blocks} blocks; a window of three does not fit, choose a larger model.")

@@ -21,6 +21,7 @@ from transformers import Cache, PreTrainedModel
 from ..activations import FrozenPass, StopForward, run_frozen
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
+from ..evaluate import shares_prompts
 from ..models import decoder_blocks, input_device
 from ..offload import is_offloaded
 from .batches import BatchKey, TopicBatches, batch_share, recurring, step_keys
@@ -51,6 +52,8 @@ def recorded(
     RmuLabError
         during a pass, if the model's blocks return more than the residual stream.
     """
+    if not stop:
+        shares_prompts(model)  # scoring finds that out by passes of its own, which are not to be recorded
     blocks = decoder_blocks(model)
     highest = max(depths)
     seen: dict[int, Tensor] = {}

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from ..models import plain_model
+from ..models import check_positions, plain_model
 from .batches import corpus_digests, topic_texts
 from .config import MethodConfig, UnlearnConfig
-from .method_table import method_of
+from .method_table import Method, method_of
 from .result import UnlearnResult
 from .task import Steering, Task
 
@@ -85,13 +85,20 @@ def unlearn(
     ...     print(accuracy(model, tokenizer, load_questions("bio", split="test")))
     """
     config = config or UnlearnConfig()
-    model, method = plain_model(model), method_of(config)
-    method.check(model, config)
+    model, method = _checked(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
     steering = Steering(directions, forget_objective, retain_objective, compile_window)
     task = Task(model, tokenizer, texts, progress=progress, on_step=on_step, steering=steering)
     (training,) = method.train(task, [config])
     return UnlearnResult.of(training, model, corpus_digests(texts), steering.names())
+
+
+def _checked(model: PreTrainedModel, config: MethodConfig) -> tuple[PreTrainedModel, Method]:
+    """The model inside its wrapping, and the method, once the settings are known to fit."""
+    model, method = plain_model(model), method_of(config)
+    method.check(model, config)
+    check_positions(model, getattr(config, "max_length", 0))
+    return model, method
 
 
 def checkpoints(
@@ -126,8 +133,7 @@ def checkpoints(
         raise RmuLabError(f"{config.method} takes no steps, so it has no checkpoints; call unlearn.")
     changes: list[dict[str, Any]] = [{"steps": steps} for steps in dict.fromkeys(at)]
     stages = [dataclasses.replace(config, **change) for change in changes]
-    model, method = plain_model(model), method_of(config)
-    method.check(model, config)
+    model, method = _checked(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
     for training in method.train(Task(model, tokenizer, texts, progress=progress), stages):
         yield UnlearnResult.of(training, model, corpus_digests(texts))
