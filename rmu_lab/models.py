@@ -115,7 +115,12 @@ def load_model(
             AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)  # is there a model at all?
             tokenizer = _tokenizer(name, source, trust_remote_code)  # before the weights, which take long
             model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
-                source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **spread
+                source,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in that info
+                **spread,
             )
         except RmuLabError:
             raise
@@ -167,12 +172,17 @@ def _not_loaded(name: str | Path, error: Exception) -> RmuLabError:
 
 
 def _refuse_gaps(name: str | Path, info: dict[str, Any]) -> None:
-    """Refuse weights that transformers drew at random, since the checkpoint lacks them, or left in the checkpoint."""
-    for keys, what in ((info["missing_keys"], "lacks"), (info["unexpected_keys"], "has, beyond its configuration,")):
+    """Refuse a checkpoint in whose place transformers drew weights at random, or left some out."""
+    faults = {
+        "lacks weights of its configuration": info["missing_keys"],
+        "has weights for which its configuration has no place": info["unexpected_keys"],
+        "has weights of other shapes than its configuration": {key[0] for key in info["mismatched_keys"]},
+    }
+    for what, keys in faults.items():
         if keys:
             raise RmuLabError(
-                f"The checkpoint {str(name)!r} {what} {len(keys)} of the weights, such as {min(keys)}; give one that is "
-                "whole and fits its config.json."
+                f"The checkpoint {str(name)!r} {what} ({len(keys)}, such as {min(keys)}); give one that is whole and fits its "
+                "config.json."
             )
 
 

@@ -67,7 +67,9 @@ def check_known(model: PreTrainedModel, tokens: Iterable[int]) -> None:
     """Raise `RmuLabError` if a token is beyond the model's vocabulary: then the tokenizer is another model's."""
     known, highest = getattr(model.get_input_embeddings(), "num_embeddings", math.inf), max(tokens, default=0)
     if highest >= known:
-        raise RmuLabError(f"The tokenizer gives token {highest}, but the model knows {known}; give the model's own tokenizer.")
+        raise RmuLabError(
+            f"The tokenizer gives token {highest}, but the model knows {known}; give the model's own tokenizer."
+        )
 
 
 def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
