@@ -132,7 +132,8 @@ def hidden_states(output: Any) -> Tensor:
 def frozen(model: PreTrainedModel) -> Iterator[None]:
     """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
     training = [module for module in model.modules() if module.training]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     model.eval()
     for parameter in trainable:
         parameter.requires_grad_(False)

@@ -217,7 +217,7 @@ def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list
 
 
 def check_fit(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
-    """Raise `RmuLabError` if a question, by its index, is longer with an option than the model can take, or unknown to it."""
+    """Raise `RmuLabError` if a question is longer with an option than the model can take, or in tokens unknown to it."""
     check_known(model, itertools.chain(*prompts, *itertools.chain(*options)))
     for index, (prompt, endings) in enumerate(zip(prompts, options, strict=True)):
         check_positions(model, len(prompt) + max(map(len, endings)), f"questions[{index}] with its longest option")

@@ -181,8 +181,8 @@ def _refuse_gaps(name: str | Path, info: dict[str, Any]) -> None:
     for what, keys in faults.items():
         if keys:
             raise RmuLabError(
-                f"The checkpoint {str(name)!r} {what} ({len(keys)}, such as {min(keys)}); give one that is whole and fits its "
-                "config.json."
+                f"The checkpoint {str(name)!r} {what} ({len(keys)}, such as {min(keys)}); give one that is whole and fits "
+                "its config.json."
             )
 
 
@@ -288,11 +288,14 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
     Raises
     ------
     RmuLabError
-        if there is not exactly one norm beside the list of blocks.
+        if there is not exactly one norm behind the list of blocks.
     """
     blocks = decoder_blocks(model)
     parent = next(module for module in model.modules() if any(child is blocks for child in module.children()))
-    norms = [child for child in parent.children() if "Norm" in type(child).__name__]
+    children = list(parent.children())
+    norms = [child for child in children if "Norm" in type(child).__name__]
+    if len(norms) > 1:  # such as BLOOM's, whose embedding has one too
+        norms = [child for child in norms if children.index(child) > children.index(blocks)]
     if len(norms) != 1:
         raise RmuLabError(
             f"{type(model).__name__} has {len(norms)} norms beside its blocks; use a causal language model with one."

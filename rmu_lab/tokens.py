@@ -49,7 +49,8 @@ def open_batch(
     Raises
     ------
     RmuLabError
-        if a text has no token, or one that the model does not know, or with what is to be written more than the model can take.
+        if a text has no token, or one that the model does not know, or with what is to be written more than the model
+        can take.
     """
     rows = open_tokens(tokenizer, texts, special=special)
     check_known(model, itertools.chain(*rows))

@@ -167,7 +167,7 @@ def test_quantised_weights_without_their_library(method, checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     config["quantization_config"] = {"quant_method": method, "bits": 4, "load_in_4bit": True}
     (checkpoint / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RmuLabError, match="needs a library that is not installed.*install it, or take"):
+    with pytest.raises(RmuLabError, match=r"needs a library that is not installed.*install it, or take"):
         load_model(checkpoint, device="cpu")
 
 

@@ -85,7 +85,7 @@ def test_compiled_in_place_is_refused():
     in_place.compile(backend="eager")
     in_parts.model.layers[2] = compiled(in_parts.model.layers[2])
     for model in (in_place, in_parts):
-        with pytest.raises(RmuLabError, match="compiled in place.*give the model before compiling"):
+        with pytest.raises(RmuLabError, match=r"compiled in place.*give the model before compiling"):
             uncompiled(model)
 
 
