@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from .activations import frozen
 from .errors import RmuLabError
 from .questions import cloze_prompt
+from .scoring import shares_prompts
 from .tokens import open_batch
 
 
@@ -53,10 +54,14 @@ def answers(
         raise RmuLabError("questions is no list of texts; give what is asked in plain words, without roles or a template.")
     templated = bool(tokenizer.chat_template)
     prompts = [f"{_as_chat(tokenizer, q)}{prefill.lstrip()}" if templated else cloze_prompt(q) + prefill for q in questions]
-    encoded = open_batch(model, tokenizer, prompts, new_tokens=max_new_tokens, special=not templated)
-    output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
-    new = output[:, encoded["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    at_once = len(prompts) if shares_prompts(model) else 1  # what cannot be padded is asked alone
+    said: list[str] = []
+    for start in range(0, len(prompts), at_once or 1):
+        chosen = prompts[start : start + at_once]
+        encoded = open_batch(model, tokenizer, chosen, new_tokens=max_new_tokens, special=not templated)
+        output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
+        said += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in said]
 
 
 def _as_chat(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
@@ -161,6 +166,7 @@ def max_logits(
     if not prompts or isinstance(prompts, str):
         raise RmuLabError("There are no prompts; give a list of at least one.")
     rows = []
+    batch_size = batch_size if shares_prompts(model) else 1  # what cannot be padded is asked alone
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
         encoded = open_batch(model, tokenizer, chosen, new_tokens=new_tokens)

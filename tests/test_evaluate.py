@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits
+from rmu_lab.activations import edited_output
 from rmu_lab.estimates import wilson_interval
-from rmu_lab.evaluate import Accuracy, option_scores, shares_prompts
+from rmu_lab.evaluate import Accuracy, option_scores
 from rmu_lab.questions import cloze_prompt, letter_prompt
+from rmu_lab.scoring import shares_prompts
 from tests.conftest import FAMILIES, OTHERS, made_up_texts, of_kind, tiny_model
 
 QUESTIONS = [
@@ -81,7 +83,15 @@ def test_usual_families_share_their_prompts(family, dtype):
     passes = []
     model.register_forward_pre_hook(lambda *_: passes.append(1))
     assert shares_prompts(model) and shares_prompts(model)
-    assert len(passes) == 9  # found out once
+    assert len(passes) == 10  # found out once
+
+
+def test_dropout_and_noise_are_not_taken_for_looking_ahead(tokenizer):
+    model = tiny_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5).train()
+    assert shares_prompts(model) and model.training
+    model = tiny_model("llama")
+    with edited_output(model, 2, lambda hidden: hidden + torch.randn_like(hidden)):
+        assert accuracy(model, tokenizer, QUESTIONS, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +239,17 @@ def test_answers_go_on_from_what_is_prefilled(tokenizer, monkeypatch):
         expected = model.generate(**ids, max_new_tokens=5, do_sample=False, pad_token_id=0)[0, ids["input_ids"].shape[1] :]
         (said,) = answers(model, tokenizer, [question], prefill=" It is", max_new_tokens=5)
         assert said == tokenizer.decode(expected, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "mamba", "jamba", "lfm2", "openai-gpt"])
+def test_unusual_decoders_answer_in_a_batch_as_alone(kind, tokenizer):
+    settings = {"rwkv": {"attention_hidden_size": 32}} | KINDS
+    model, questions = of_kind(kind, **settings[kind]), ["the sea?", "a cold river in the old water?"]
+    alone = [answers(model, tokenizer, [question], max_new_tokens=4)[0] for question in questions]
+    assert answers(model, tokenizer, questions, max_new_tokens=4) == alone
+    together = max_logits(model, tokenizer, questions, new_tokens=3).logit
+    each = [max_logits(model, tokenizer, [question], new_tokens=3).logit for question in questions]
+    torch.testing.assert_close(together, torch.cat(each), equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

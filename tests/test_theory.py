@@ -444,3 +444,19 @@ def test_models_that_say_nothing_of_positions(tokenizer):
     torch.testing.assert_close(drawn.mean, expected.detach(), rtol=1e-4, atol=1e-4)
     with pytest.raises(RmuLabError, match="but the model has 256 positions"):
         noise_sensitivity(tiny_model("gpt2"), tokenizer, [TEXT], layer=1, to_layers=[3], noise=1.0, max_length=300)
+
+
+def test_theory_is_without_dropout_and_of_what_is_inside(tokenizer):
+    still, moving = tiny_model("gpt2"), tiny_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5).train()
+    compiled = torch.compile(tiny_model("gpt2"), backend="eager")
+    setting = {"layer": 1, "direction": U.float()}
+    for model in (moving, compiled):
+        for measure in (
+            lambda each: noise_sensitivity(each, tokenizer, [TEXT], layer=1, to_layers=[3], noise=2.0),
+            lambda each: simulated_logits(each, tokenizer, TEXT, coefficient=3.0, eta=0.1, n=2, **setting).readouts,
+            lambda each: torch.tensor(
+                optimal_coefficient(each, tokenizer, TEXT, to_layer=3, representation=U.float().flip(0), **setting).value
+            ),
+        ):
+            torch.testing.assert_close(measure(model), measure(still))
+    assert moving.training

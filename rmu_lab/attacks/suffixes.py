@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..generation import write_greedily
 from ..models import input_device
+from ..scoring import shares_prompts
 from ..tokens import open_batch, open_tokens
 
 PLACE = "{suffix}"
@@ -192,7 +193,7 @@ class SuffixLoss:
             torch.tensor(ids, dtype=torch.long, device=device) for ids in (layout.before, layout.after, layout.target)
         )
         self._cache = None
-        if prefix_cache:
+        if prefix_cache and shares_prompts(model):
             with torch.no_grad():
                 output = model(input_ids=self._before[None], use_cache=True, logits_to_keep=1)
             self._cache = output.past_key_values

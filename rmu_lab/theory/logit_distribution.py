@@ -20,6 +20,7 @@ from ..activations import frozen, map_above
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
 from ..estimates import ratio_interval
+from ..models import uncompiled
 from ._steering import exact, one_text, put, unit
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ def _steered(
     """z with c u at every token but the first, (batch, tokens, d); which tokens those are, (tokens,) bool; and g."""
     if eta < 0:
         raise RmuLabError(f"eta is {eta}, a variance; give a number that is not negative.")
+    model = uncompiled(model)
     with frozen(model):
         hidden, g = map_above(model, batch, layer)
     if direction.shape != hidden.shape[-1:]:

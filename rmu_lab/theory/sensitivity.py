@@ -64,6 +64,7 @@ def noise_sensitivity(
 
         def outputs(edit: Callable[[Tensor], Tensor], batch: TokenBatch = batch) -> dict[int, Tensor]:
             with (
+                frozen(model),
                 edited_output(model, layer, edit),
                 captured(model, to_layers, stop=True) as seen,
             ):
@@ -129,8 +130,9 @@ def optimal_coefficient(
     RmuLabError
         if the text has fewer than two tokens, or the model has no such blocks.
     """
-    batch = one_text(model, tokenizer, text)
-    hidden, g = map_above(model, batch, layer, to_layer)
+    model, batch = uncompiled(model), one_text(model, tokenizer, text)
+    with frozen(model):
+        hidden, g = map_above(model, batch, layer, to_layer)
     steered = batch.counted()[0]
     h, u = representation.to(hidden), unit(direction).to(hidden)
     start = put(hidden, steered, h.expand(int(steered.sum()), -1))

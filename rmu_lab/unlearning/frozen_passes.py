@@ -21,9 +21,9 @@ from transformers import Cache, PreTrainedModel
 from ..activations import FrozenPass, StopForward, run_frozen
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
-from ..evaluate import shares_prompts
 from ..models import decoder_blocks, input_device
 from ..offload import is_offloaded
+from ..scoring import shares_prompts
 from .batches import BatchKey, TopicBatches, batch_share, recurring, step_keys
 from .config import UnlearnConfig
 from .distributed import Processes
