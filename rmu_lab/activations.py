@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .corpora import TokenBatch, token_batches
 from .errors import NotFiniteError, RmuLabError
-from .models import decoder_blocks, final_norm, input_device
+from .models import check_positions, decoder_blocks, final_norm, input_device, uncompiled
 from .offload import execution_device, whole_module
 from .torch_state import in_default_torch_state
 
@@ -112,15 +112,29 @@ def run_window(
 
 
 def hidden_states(output: Any) -> Tensor:
-    """Return a block's output without what some families return beside it."""
-    return output[0] if isinstance(output, tuple) else output
+    """Return a block's output, (batch, tokens, d), without what some families return beside it.
+
+    Raises
+    ------
+    RmuLabError
+        if it is something else, such as the several streams of Gemma 3n.
+    """
+    hidden = output[0] if isinstance(output, tuple) else output
+    if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+        found = f"a tensor of {hidden.ndim} dimensions" if isinstance(hidden, Tensor) else f"a {type(hidden).__name__}"
+        raise RmuLabError(
+            f"A block gives {found}, not one stream of hidden states (batch, tokens, d); use a model with a single residual "
+            "stream."
+        )
+    return hidden
 
 
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
     """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
     training = [module for module in model.modules() if module.training]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     model.eval()
     for parameter in trainable:
         parameter.requires_grad_(False)
@@ -276,6 +290,8 @@ def token_states(
     RmuLabError
         if a text has fewer than two tokens, or the model has no such block.
     """
+    model = uncompiled(model)
+    check_positions(model, max_length)
     hidden: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):

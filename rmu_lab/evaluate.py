@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
-from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import frozen
 from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
-from .models import input_device
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+from .scoring import check_fit, score_batch
+from .tokens import open_tokens
 from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
@@ -178,13 +177,14 @@ def option_scores(
         prompts.append(prompt_ids)
         options.append(option_ids)
 
+    check_fit(model, prompts, options)
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
     with frozen(model), torch.inference_mode(), bar:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = _score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])
+            batch = score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])
             for index, of_options in zip(chosen, batch, strict=True):
                 if not all(map(math.isfinite, of_options)):
                     raise NotFiniteError(
@@ -206,61 +206,14 @@ def split_options(tokenizer: PreTrainedTokenizerBase, prompt: str, endings: list
     """Return the tokens of the prompt, and of each ending as they follow it.
 
     Prompt and ending are tokenised together, because tokens may straddle the seam; the prompt is then
-    what all of them share.
+    what all of them share. An end-of-text token that the tokenizer appends is no part of either.
     """
-    shared = tokenizer(prompt)["input_ids"]
-    wholes = tokenizer([prompt + ending for ending in endings])["input_ids"]
+    shared, *wholes = open_tokens(tokenizer, [prompt, *(prompt + ending for ending in endings)])
     length = len(shared)
     for whole in wholes:
         agree = (n for n, (a, b) in enumerate(zip(shared, whole, strict=False)) if a != b)
         length = min(length, len(whole) - 1, next(agree, length))
     return shared[:length], [whole[length:] for whole in wholes]
-
-
-def _score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
-    """Summed log-probability of every option of every question in one batch."""
-    device = input_device(model)
-    longest = max(map(len, prompts))
-    # Padding on the left, so that every option continues right after its prompt's last token.
-    ids = torch.stack([pad(torch.tensor(prompt), (longest - len(prompt), 0)) for prompt in prompts]).to(device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    mask = (torch.arange(longest, device=device) >= (longest - lengths)[:, None]).long()
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-
-    owner = torch.tensor([q for q, endings in enumerate(options) for _ in endings], device=device)  # question of each row
-    rows = [ending for endings in options for ending in endings]
-    first = torch.tensor([option[0] for option in rows], device=device)
-    totals = output.logits[:, -1].float().log_softmax(dim=-1)[owner, first]
-
-    for group in _width_groups([len(option) - 1 for option in rows]):
-        owners, rest = owner[group], [rows[row] for row in group]
-        width = max(map(len, rest))
-        tokens = torch.stack([pad(torch.tensor(option), (0, width - len(option))) for option in rest]).to(device)
-        real = torch.arange(width, device=device) < torch.tensor([len(option) for option in rest], device=device)[:, None]
-        cache = copy.deepcopy(output.past_key_values)
-        cache.batch_select_indices(owners)
-        logits = model(
-            input_ids=tokens[:, :-1],
-            attention_mask=torch.cat([mask[owners], real[:, :-1].long()], dim=1),
-            position_ids=lengths[owners][:, None] + torch.arange(width - 1, device=device),
-            past_key_values=cache,
-        ).logits.float()  # (options, width - 1, vocabulary)
-        following = tokens[:, 1:, None]
-        log_probabilities = logits.gather(-1, following)[..., 0] - logits.logsumexp(dim=-1)
-        totals[group] += (log_probabilities * real[:, 1:]).sum(dim=1)
-    values = iter(totals.tolist())
-    return [[next(values) for _ in endings] for endings in options]
-
-
-def _width_groups(widths: Sequence[int]) -> list[list[int]]:
-    """Rows in one or two groups of similar width, without those of width 0, so that the least is padded."""
-    order = sorted((row for row, width in enumerate(widths) if width > 0), key=widths.__getitem__)
-    if not order:
-        return []
-    widest = widths[order[-1]]
-    cut = max(range(len(order)), key=lambda n: n * (widest - widths[order[n - 1]]))  # tokens that a cut after n rows saves
-    return [group for group in (order[:cut], order[cut:]) if group]
 
 
 @dataclass(frozen=True)

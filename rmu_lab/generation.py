@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import frozen
 from .errors import NotFiniteError, RmuLabError
-from .models import input_device
 from .questions import cloze_prompt
+from .scoring import shares_prompts
+from .tokens import open_batch
 from .torch_state import in_default_torch_state
 
 
@@ -44,28 +46,82 @@ def answers(
     -------
     list of str
         one answer for each question, without what it was begun with.
+
+    Raises
+    ------
+    RmuLabError
+        if the questions are no list of texts, or one is longer than the model can take.
     """
-    if tokenizer.chat_template:
-        chats = [[{"role": "user", "content": question}] for question in questions]
-        prompts = [
-            f"{tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)}{prefill.lstrip()}"
-            for chat in chats
-        ]
-        encoded = tokenizer(prompts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
-    else:
-        encoded = tokenizer(
-            [cloze_prompt(question) + prefill for question in questions],
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
+    if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
+        raise RmuLabError("questions is no list of texts; give what is asked in plain words, without roles or a template.")
+    templated = bool(tokenizer.chat_template)
+    prompts = [f"{_as_chat(tokenizer, q)}{prefill.lstrip()}" if templated else cloze_prompt(q) + prefill for q in questions]
+    at_once = len(prompts) if shares_prompts(model) else 1  # what cannot be padded is asked alone
+    said: list[str] = []
+    for start in range(0, len(prompts), at_once or 1):
+        chosen = prompts[start : start + at_once]
+        encoded = open_batch(model, tokenizer, chosen, new_tokens=max_new_tokens, special=not templated)
+        output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
+        said += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in said]
+
+
+def _as_chat(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    message = [{"role": "user", "content": question}]
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+
+
+def write_greedily(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: dict[str, Tensor],
+    new_tokens: int,
+    *,
+    logits: bool = False,
+) -> Any:
+    """Let the model write its likeliest token each time, whatever its own settings of generation say, without dropout.
+
+    Parameters
+    ----------
+    prompts
+        as `open_batch` gives them.
+    logits
+        return the logits of each step as well.
+
+    Returns
+    -------
+    ModelOutput
+        with ``sequences``, (prompts, tokens), prompts included; a prompt whose text ends before is filled up.
+    """
+    with frozen(model), _greedy(model, tokenizer):
+        return cast(Any, model).generate(  # its type says nothing of generation
+            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits
         )
-    encoded = {name: encoded[name].to(input_device(model)) for name in ("input_ids", "attention_mask")}
-    with frozen(model):
-        output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
-            **encoded, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-    new = output[:, encoded["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+@contextmanager
+def _greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Replace the model's own settings of generation, which `generate` would fill in: penalties, beams, sampling.
+
+    Only which token ends a text is kept.
+    """
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    greedy = GenerationConfig(do_sample=False, eos_token_id=_end_tokens(model, tokenizer) or None, pad_token_id=filler)
+    own = {module: vars(module)["generation_config"] for module in model.modules() if "generation_config" in vars(module)}
+    for module in own:  # a wrapped model has several
+        vars(module)["generation_config"] = greedy
+    try:
+        yield
+    finally:
+        for module, settings in own.items():
+            vars(module)["generation_config"] = settings
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a text: as the model's settings of generation say, else the tokenizer's."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return [] if ends is None else [*ends] if isinstance(ends, Sequence) else [ends]
 
 
 @dataclass(frozen=True)
@@ -108,26 +164,18 @@ def max_logits(
     Raises
     ------
     RmuLabError
-        if there are no prompts.
+        if there are no prompts, or one is longer than the model can take.
     """
     if not prompts or isinstance(prompts, str):
         raise RmuLabError("There are no prompts; give a list of at least one.")
     rows = []
+    batch_size = batch_size if shares_prompts(model) else 1  # what cannot be padded is asked alone
     for start in range(0, len(prompts), batch_size):
         chosen = [*prompts[start : start + batch_size]]
-        encoded = tokenizer(chosen, padding=True, padding_side="left", return_tensors="pt").to(input_device(model))
-        with frozen(model):
-            output = cast(Any, model).generate(
-                input_ids=encoded["input_ids"],
-                attention_mask=encoded["attention_mask"],
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                return_dict_in_generate=True,
-                output_logits=True,
-            )
+        encoded = open_batch(model, tokenizer, chosen, new_tokens=new_tokens)
+        output = write_greedily(model, tokenizer, encoded, new_tokens, logits=True)
         written = output.sequences[:, encoded["input_ids"].shape[1] :]
-        ends = torch.isin(written, torch.as_tensor(model.generation_config.eos_token_id, device=written.device))
+        ends = torch.isin(written, torch.as_tensor(_end_tokens(model, tokenizer), device=written.device))
         after_end = ends.cumsum(dim=1) > ends.int()
         logits = torch.stack([step.float() for step in output.logits], dim=1)  # (prompts, written tokens, vocabulary)
         largest = torch.stack([logits.amax(dim=-1), (logits.amax(dim=-1) - logits.logsumexp(dim=-1)).exp()])

@@ -6,12 +6,13 @@ Python package index, are checked, unpacked once and kept in a cache folder. Tau
 
 import errno
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch._dynamo.eval_frame import OptimizedModule
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from .errors import RmuLabError
@@ -48,6 +50,9 @@ PACKAGED_MODELS = {
         bytes_needed=750_000_000,
     )
 }
+
+POINTER_BYTES = 1024
+"""What Git LFS leaves in a file's place is shorter."""
 
 
 def load_model(
@@ -95,30 +100,90 @@ def load_model(
     ------
     RmuLabError
         if there is no such model, it cannot be fetched, its checksum is wrong, or the cache folder
-        cannot be written.
+        cannot be written; if its weights are not those of its configuration, or it has no tokenizer.
     """
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
     device = torch.device(device) if device is not None else default_device()
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    source = fetch(str(name)) if str(name) in PACKAGED_MODELS else str(name)
+    source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     spread = {key: value for key, value in spread.items() if value is not None}
-    try:
-        with no_progress_bars(), _no_note_on_offloading():
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **spread)
-    except (OSError, ValueError) as error:
-        short_names = ", ".join(PACKAGED_MODELS)
-        raise RmuLabError(
-            f"No model could be loaded from {str(name)!r}: it is none of the short names ({short_names}), and as a "
-            f"folder or hub id it failed with: {_first_line(error)}"
-        ) from error
+    refuse_pointers(Path(source))
+    with no_progress_bars(), _no_note_on_offloading():
+        try:
+            AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)  # is there a model at all?
+            tokenizer = _tokenizer(name, source, trust_remote_code)  # before the weights, which take long
+            model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
+                source,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in that info
+                **spread,
+            )
+        except RmuLabError:
+            raise
+        except Exception as error:  # of whatever kind: the folder, its configuration, a library that unpacks its weights
+            raise _not_loaded(name, error) from error
+    _refuse_gaps(name, info)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.name_or_path = str(name)  # not the folder it was unpacked into
     # Transformers wraps `to` in a way that hides its arguments from type checkers.
     return (model if device_map is not None else cast(Any, model).to(device)).eval(), tokenizer
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Raise `RmuLabError` if a file of a model's folder is what Git LFS leaves in its place until it is pulled."""
+    for file in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if (
+            file.is_file()
+            and file.stat().st_size < POINTER_BYTES
+            and file.read_bytes().startswith(b"version https://git-lfs")
+        ):
+            raise RmuLabError(f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder.")
+
+
+def _tokenizer(name: str | Path, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        reason = "it has no vocabulary" if len(tokenizer) <= len(tokenizer.all_special_ids) else ""
+    except Exception as error:
+        reason = _first_line(error)
+    if reason:
+        raise RmuLabError(
+            f"The model {str(name)!r} has no tokenizer that can be loaded ({reason}); put the files that its tokenizer's "
+            "save_pretrained() writes beside its weights."
+        )
+    return tokenizer
+
+
+def _not_loaded(name: str | Path, error: Exception) -> RmuLabError:
+    if isinstance(error, ImportError):
+        return RmuLabError(
+            f"The model {str(name)!r} needs a library that is not installed ({_first_line(error)}); install it, or take a "
+            "checkpoint whose weights are not quantised."
+        )
+    return RmuLabError(
+        f"No model could be loaded from {str(name)!r}: it is none of the short names ({', '.join(PACKAGED_MODELS)}), and as "
+        f"a folder or hub id it failed with: {_first_line(error)}"
+    )
+
+
+def _refuse_gaps(name: str | Path, info: dict[str, Any]) -> None:
+    """Refuse a checkpoint in whose place transformers drew weights at random, or left some out."""
+    faults = {
+        "lacks weights of its configuration": info["missing_keys"],
+        "has weights for which its configuration has no place": info["unexpected_keys"],
+        "has weights of other shapes than its configuration": {key[0] for key in info["mismatched_keys"]},
+    }
+    for what, keys in faults.items():
+        if keys:
+            raise RmuLabError(
+                f"The checkpoint {str(name)!r} {what} ({len(keys)}, such as {min(keys)}); give one that is whole and fits "
+                "its config.json."
+            )
 
 
 def default_device() -> torch.device:
@@ -131,6 +196,65 @@ def default_device() -> torch.device:
 def input_device(model: PreTrainedModel) -> torch.device:
     """Return where a model takes tokens: its own device, or where accelerate runs the embedding of one that is spread."""
     return execution_device(model.get_input_embeddings()) or model.device
+
+
+def position_limit(model: PreTrainedModel) -> float:
+    """Return how many tokens a model can take, as its configuration says it; infinite if it says nothing."""
+    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else math.inf
+
+
+def check_positions(model: PreTrainedModel, tokens: int, what: str = "A text of max_length") -> None:
+    """Raise `RmuLabError` if `what`, of so many tokens, is longer than the model can take."""
+    if tokens > position_limit(model):
+        raise RmuLabError(f"{what} has {tokens} tokens, but the model has {position_limit(model)} positions; shorten it.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models inside others
+
+
+def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model inside what torch.compile and data parallelism wrap around it.
+
+    They rename its parameters, and a compiled forward pass does not see hooks that come later.
+
+    Raises
+    ------
+    RmuLabError
+        if it, or a part of it, was compiled in place.
+    """
+    plain: Any = model
+    while isinstance(plain, (OptimizedModule, nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        plain = plain._orig_mod if isinstance(plain, OptimizedModule) else plain.module
+    for module in plain.modules():
+        if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
+            raise RmuLabError(
+                f"A {type(module).__name__} of the model is compiled in place, so that nothing can look into its passes; "
+                "give the model before compiling, or torch.compile(model), which leaves it as it was."
+            )
+    return plain
+
+
+def plain_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the `uncompiled` model whose parameters can be trained, replaced and saved by their own names.
+
+    Raises
+    ------
+    RmuLabError
+        if it carries adapters or is split into shards, which put others in the place of its parameters.
+    """
+    plain = uncompiled(model)
+    if hasattr(plain, "peft_config") or any(hasattr(module, "adapter_layer_names") for module in plain.modules()):
+        raise RmuLabError(
+            "The model carries PEFT adapters, beside which an edit of its own matrices could not be saved; "
+            "give what merge_and_unload() of it returns."
+        )
+    if any(hasattr(parameter, "full_tensor") for parameter in plain.parameters()) or any(
+        hasattr(module, "_fsdp_wrapped_module") for module in plain.modules()
+    ):
+        raise RmuLabError("The model's parameters are split into shards; give each process the whole model.")
+    return plain
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,11 +288,14 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
     Raises
     ------
     RmuLabError
-        if there is not exactly one norm beside the list of blocks.
+        if there is not exactly one norm behind the list of blocks.
     """
     blocks = decoder_blocks(model)
     parent = next(module for module in model.modules() if any(child is blocks for child in module.children()))
-    norms = [child for child in parent.children() if "Norm" in type(child).__name__]
+    children = list(parent.children())
+    norms = [child for child in children if "Norm" in type(child).__name__]
+    if len(norms) > 1:  # such as BLOOM's, whose embedding has one too
+        norms = [child for child in norms if children.index(child) > children.index(blocks)]
     if len(norms) != 1:
         raise RmuLabError(
             f"{type(model).__name__} has {len(norms)} norms beside its blocks; use a causal language model with one."
@@ -192,8 +319,9 @@ def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ..
     Raises
     ------
     RmuLabError
-        if a block lacks one of the names; the message lists what it has.
+        if a block lacks one of the names; the message lists what it has. If it is quantised, or is no `plain_model`.
     """
+    plain_model(model)
     chosen = {}
     for index in blocks:
         present = dict(decoder_blocks(model)[index].named_parameters())
@@ -204,8 +332,16 @@ def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ..
                 f"Block {index} of {type(model).__name__} has no parameter {missing[0] if missing else MLP_OUTPUT_NAMES!r}; "
                 f"set `parameters` to names out of: {', '.join(present)}."
             )
+        check_trainable({name: present[name] for name in wanted})
         chosen[index] = tuple(wanted)
     return chosen
+
+
+def check_trainable(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Raise `RmuLabError` if one of the parameters is packed into something else than floating-point numbers."""
+    for name, parameter in parameters.items():
+        if not parameter.dtype.is_floating_point or parameter.dtype.itemsize < 2:
+            raise RmuLabError(f"{name} is quantised ({parameter.dtype}); load weights of 16 or 32 bits to change them.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -323,4 +459,8 @@ def _no_note_on_offloading() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of a message, or all of one whose first line only announces the others."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[0] if not lines[0].endswith(":") else " ".join(lines).rstrip(".")

@@ -23,6 +23,15 @@ def is_offloaded(module: nn.Module) -> bool:
     return any(parameter.is_meta for parameter in module.parameters())
 
 
+def require_in_memory(model: nn.Module, what: str) -> None:
+    """Raise `RmuLabError` if some weights are kept elsewhere, before `what`, which needs them all, does any work."""
+    if is_offloaded(model):
+        raise RmuLabError(
+            f"Some weights of this model are offloaded, and {what} needs them all at hand; load it without device_map, or "
+            "with one that leaves nothing on the CPU or the disk."
+        )
+
+
 def execution_device(module: nn.Module) -> torch.device | None:
     """Return where accelerate runs a module, by the first hook in it that says so; None if it has no such hook."""
     devices = (getattr(hook, "execution_device", None) for part in module.modules() for hook in _hooks(part))

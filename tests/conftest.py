@@ -60,6 +60,14 @@ def tiny_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_config(config_class(**(settings | changes))).eval()
 
 
+def of_kind(kind: str, seed: int = 0, **changes) -> PreTrainedModel:
+    """A tiny model of any kind that transformers knows, for what only some families do; a change to None leaves it out."""
+    torch.manual_seed(seed)
+    chosen = {name: value for name, value in (SMALL | changes).items() if value is not None}
+    config = transformers.AutoConfig.for_model(kind, **chosen)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
 def made_up_texts(n: int, seed: int, least: int = 8, most: int = 30) -> list[str]:
     """Texts of various lengths, so that batches need padding."""
     source = random.Random(seed)

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits
+from rmu_lab.activations import edited_output
 from rmu_lab.estimates import wilson_interval
 from rmu_lab.evaluate import Accuracy, option_scores
 from rmu_lab.questions import cloze_prompt, letter_prompt
-from tests.conftest import FAMILIES, made_up_texts, tiny_model
+from rmu_lab.scoring import shares_prompts
+from tests.conftest import FAMILIES, OTHERS, made_up_texts, of_kind, tiny_model
 
 QUESTIONS = [
     {"question": f"{text}?", "choices": made_up_texts(2 + index % 3, seed=index, least=1, most=6), "answer": index % 2}
@@ -39,6 +41,66 @@ def test_scores_equal_plain_forward_passes(family, tokenizer):
             )
             prompt = letter_prompt(row["question"], row["choices"])
             assert letter_score == pytest.approx(plain_score(model, tokenizer, prompt, f" {mark}"), abs=1e-3)
+
+
+RECURRENT = {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}
+STATES = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}
+EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
+KINDS = {
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.2},  # shifts its positions by two
+    "bloom": {"n_layer": 5, "n_head": 4},  # has none
+    "falcon": {"alibi": True, "head_dim": None},
+    "roberta": {"is_decoder": True, "max_position_embeddings": 258},  # shifts positions unless they are given
+    "openai-gpt": {"n_embd": 32, "n_layer": 5, "n_head": 4},  # has no cache
+    "mamba": {"state_size": 8},
+    "mamba2": RECURRENT,
+    "recurrent_gemma": {"lru_width": 32, "attention_window_size": 16, "num_hidden_layers": 6},
+    "jamba": {"num_experts": 2, "num_experts_per_tok": 1, "attn_layer_period": 2, "attn_layer_offset": 1}
+    | {"mamba_d_state": 8, "mamba_dt_rank": 4, "use_mamba_kernels": False},
+    "falcon_h1": STATES | {"mamba_d_ssm": 64, "mamba_n_groups": 1},
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"]},
+    "qwen3_next": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    | {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    "granitemoehybrid": STATES | EXPERTS | {"layer_types": ["mamba", "attention"] * 2 + ["mamba"]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_unusual_decoders_equal_plain_forward_passes(kind, tokenizer):
+    """Of those that shift or ignore positions, have no cache, or one that cannot be padded, shared or gone on from."""
+    model = of_kind(kind, **KINDS[kind])
+    found = option_scores(model, tokenizer, QUESTIONS, batch_size=4)
+    for row, scores in zip(QUESTIONS, found, strict=True):
+        for choice, score in zip(row["choices"], scores, strict=True):
+            expected = plain_score(model, tokenizer, cloze_prompt(row["question"]), f" {choice}")
+            assert score == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_usual_families_share_their_prompts(family, dtype):
+    model = tiny_model(family).to(dtype)
+    passes = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert shares_prompts(model) and shares_prompts(model)
+    assert len(passes) == 10  # found out once
+
+
+def test_dropout_and_noise_are_not_taken_for_looking_ahead(tokenizer):
+    model = tiny_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5).train()
+    assert shares_prompts(model) and model.training
+    model = tiny_model("llama")
+    with edited_output(model, 2, lambda hidden: hidden + torch.randn_like(hidden)):
+        assert accuracy(model, tokenizer, QUESTIONS, progress=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "xlnet", "d_model": 32, "n_layer": 4, "n_head": 4, "max_position_embeddings": None}, {"kind": "bert"}],
+)
+def test_models_that_look_ahead_are_refused(settings, tokenizer):
+    with pytest.raises(RmuLabError, match=r"depends on later tokens.*use a causal language model"):
+        accuracy(of_kind(**settings), tokenizer, QUESTIONS, progress=False)
 
 
 def test_prefill_stands_before_the_options_and_is_not_scored(tokenizer):
@@ -177,6 +239,17 @@ def test_answers_go_on_from_what_is_prefilled(tokenizer, monkeypatch):
         expected = model.generate(**ids, max_new_tokens=5, do_sample=False, pad_token_id=0)[0, ids["input_ids"].shape[1] :]
         (said,) = answers(model, tokenizer, [question], prefill=" It is", max_new_tokens=5)
         assert said == tokenizer.decode(expected, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "mamba", "jamba", "lfm2", "openai-gpt"])
+def test_unusual_decoders_answer_in_a_batch_as_alone(kind, tokenizer):
+    settings = {"rwkv": {"attention_hidden_size": 32}} | KINDS
+    model, questions = of_kind(kind, **settings[kind]), ["the sea?", "a cold river in the old water?"]
+    alone = [answers(model, tokenizer, [question], max_new_tokens=4)[0] for question in questions]
+    assert answers(model, tokenizer, questions, max_new_tokens=4) == alone
+    together = max_logits(model, tokenizer, questions, new_tokens=3).logit
+    each = [max_logits(model, tokenizer, [question], new_tokens=3).logit for question in questions]
+    torch.testing.assert_close(together, torch.cat(each), equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

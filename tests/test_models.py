@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from rmu_lab import RmuLabError, decoder_blocks, load_model, models
-from tests.conftest import FAMILIES, tiny_model
+from rmu_lab.unlearning.baselines import NPO
+from tests.conftest import FAMILIES, OTHERS, tiny_model
 
 DEFAULT = models.PACKAGED_MODELS["smollm2-135m"]
 
@@ -73,6 +76,116 @@ def test_local_path_with_dtype(tmp_path, tokenizer):
 def test_unknown_model_names_the_choices(tmp_path):
     with pytest.raises(RmuLabError, match=r"none of the short names \(smollm2-135m\)"):
         load_model(tmp_path / "nothing")
+
+
+@pytest.fixture
+def checkpoint(tmp_path, tokenizer) -> Path:
+    return saved("llama", tmp_path / "checkpoint", tokenizer)
+
+
+def saved(family: str, folder: Path, tokenizer, **changes) -> Path:
+    tiny_model(family, **changes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def rewrite(folder: Path, change) -> None:
+    """Write the checkpoint's tensors anew, as `change` makes them."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_a_whole_checkpoint_of_every_family_loads(family, tied, tmp_path, tokenizer):
+    folder = saved(family, tmp_path / "checkpoint", tokenizer, tie_word_embeddings=tied)
+    model, _ = load_model(folder, device="cpu")
+    expected = tiny_model(family, tie_word_embeddings=tied)
+    assert all(parameter.equal(expected.get_parameter(name)) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda all: {k: v for k, v in all.items() if ".layers.2." not in k},
+            r"lacks weights of its configuration \(9, such as model\.layers\.2\.",
+        ),
+        (
+            lambda all: {k.replace("model.", "encoder."): v for k, v in all.items()},
+            r"lacks weights of its configuration \(47,",
+        ),
+        (
+            lambda all: {k: v for k, v in all.items() if k != "lm_head.weight"},
+            r"lacks weights of its configuration \(1, such as lm_head",
+        ),
+        (
+            lambda all: all | {"model.layers.5.mlp.down_proj.weight": torch.zeros(32, 64)},
+            "no place .*such as model.layers.5.mlp",
+        ),
+        (lambda all: all | {"lm_head.weight": torch.zeros(5, 5)}, "weights of other shapes .*lm_head"),
+    ],
+    ids=["without a block", "other keys", "without a head", "a block more", "another shape"],
+)
+def test_a_checkpoint_that_is_not_its_configurations_is_refused(change, expected, checkpoint):
+    rewrite(checkpoint, change)
+    with pytest.raises(RmuLabError, match=expected):
+        load_model(checkpoint, device="cpu")
+    places = dict.fromkeys(("model", "lm_head"), "cpu")
+    with pytest.raises(RmuLabError, match=expected):
+        load_model(checkpoint, device_map=places)
+
+
+def test_buffers_that_old_checkpoints_hold_are_no_weights(checkpoint):
+    rewrite(checkpoint, lambda all: all | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)})
+    assert load_model(checkpoint, device="cpu")
+
+
+def test_a_model_without_a_tokenizer(checkpoint, tmp_path, tokenizer):
+    (checkpoint / "tokenizer.json").unlink()
+    with pytest.raises(RmuLabError, match="has no tokenizer that can be loaded"):
+        load_model(checkpoint, device="cpu")
+    for family in ("qwen2", "gpt_neox"):  # of which transformers makes one without a vocabulary
+        folder = saved(family, tmp_path / family, tokenizer)
+        for file in folder.glob("token*"):
+            file.unlink()
+        with pytest.raises(RmuLabError, match=r"has no tokenizer that can be loaded \(it has no vocabulary\)"):
+            load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_pointer_of_git_lfs_is_named(name, checkpoint):
+    (checkpoint / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 988097824\n"
+    )
+    with pytest.raises(RmuLabError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        load_model(checkpoint, device="cpu")
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "aqlm", "bitsandbytes"])
+def test_quantised_weights_without_their_library(method, checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4, "load_in_4bit": True}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RmuLabError, match=r"needs a library that is not installed.*install it, or take"):
+        load_model(checkpoint, device="cpu")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a tensor", b"\xff" * 2000])
+def test_a_damaged_file_of_weights(damage, checkpoint):
+    (checkpoint / "model.safetensors").write_bytes(damage)
+    with pytest.raises(RmuLabError, match="No model could be loaded"):
+        load_model(checkpoint, device="cpu")
+
+
+def test_packed_parameters_are_not_trained():
+    model = tiny_model("llama")
+    packed = torch.nn.Parameter(torch.zeros(32, 32, dtype=torch.uint8), requires_grad=False)
+    model.model.layers[3].mlp.down_proj.weight = packed
+    with pytest.raises(RmuLabError, match=r"mlp\.down_proj\.weight is quantised \(torch\.uint8\)"):
+        models.block_parameters(model, range(2, 5), None)
+    with pytest.raises(RmuLabError, match=r"layers\.3\.mlp\.down_proj\.weight is quantised"):
+        NPO.check(model, NPO())
 
 
 def test_default_device(monkeypatch):

@@ -5,10 +5,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rmu_lab import RmuLabError, UnlearnConfig, accuracy, load_model, sweep, unlearn
+from rmu_lab import RmuLabError, UnlearnConfig, accuracy, answers, load_model, sweep, theory, unlearn
+from rmu_lab.attacks import ATTACKS, Budget, Subject, gcg, relearn, swap_gains
+from rmu_lab.attacks.suffixes import reply
 from rmu_lab.models import input_device
 from rmu_lab.offload import is_offloaded, read_parameter, whole_module
 from rmu_lab.unlearning import frozen_passes
+from rmu_lab.unlearning.baselines import NPO, SSD
+from tests.attacks.conftest import DEV
+from tests.attacks.conftest import QUESTIONS as ASKED
 from tests.conftest import FAMILIES, made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
 
@@ -119,3 +124,64 @@ def test_errors(saved, tmp_path):
     model.model.layers[3].mlp.down_proj._hf_hook.weights_map = None
     with pytest.raises(RmuLabError, match="has no values in this model"):
         read_parameter(model, "model.layers.3.mlp.down_proj.weight")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All else on offloaded models: right, or refused before any work
+
+
+@pytest.fixture
+def pair(tokenizer):
+    """The same model in memory and offloaded, and an edit."""
+    plain = tiny_model("llama")
+    result = unlearn(plain, tokenizer, *TEXTS, CONFIG, progress=False)
+    return plain, accelerate.cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu")), result
+
+
+@pytest.mark.parametrize("attack", ["ablate a direction", "logit lens", "quantise to 4 bits", "prefilled", "few-shot"])
+def test_attacks_that_need_no_training_are_those_on_a_plain_model(attack, pair, tokenizer):
+    *both, result = pair
+    material = {"forget": TEXTS[0], "dev_questions": DEV, "n_generations": 1}
+    plain, spread = (
+        ATTACKS[attack].run(Subject(model, tokenizer, result, ASKED, **material), Budget(progress=False)) for model in both
+    )
+    assert spread.attacked == plain.attacked and spread.generations == plain.generations
+    assert spread.controls == plain.controls
+
+
+def test_unlearned_after_it_was_scored(pair, tokenizer):
+    _, spread, result = pair
+    accuracy(spread, tokenizer, QUESTIONS, progress=False)
+    same_edit(unlearn(spread, tokenizer, *TEXTS, CONFIG, progress=False), result)
+
+
+def test_answers_are_those_of_a_plain_model(pair, tokenizer):
+    plain, spread, _ = pair
+    assert answers(spread, tokenizer, ["the sea?"]) == answers(plain, tokenizer, ["the sea?"])
+    assert reply(spread, tokenizer, "the sea", " x x") == reply(plain, tokenizer, "the sea", " x x")
+
+
+@pytest.mark.parametrize("config", [NPO(batch_size=3), SSD()], ids=lambda config: config.method)
+def test_other_methods_are_refused(config, pair, tokenizer):
+    with pytest.raises(RmuLabError, match=f"offloaded, and {config.method} needs them all at hand; load it without"):
+        unlearn(pair[1], tokenizer, *TEXTS, config, progress=False)
+
+
+def test_what_needs_all_weights_is_refused_before_any_work(pair, tokenizer):
+    _, spread, result = pair
+    passes = []
+    spread.register_forward_pre_hook(lambda *_: passes.append(1))
+    subject = Subject(spread, tokenizer, result, QUESTIONS, retain=TEXTS[1])
+    u, of_one = torch.ones(32), {"layer": 3, "direction": torch.ones(32)}
+    for call in (
+        lambda: relearn(subject, Budget(progress=False), batch_size=2),
+        lambda: gcg(spread, tokenizer, "the sea", " cold", progress=False),
+        lambda: swap_gains(spread, tokenizer, "the sea", " cold"),
+        lambda: theory.predicted_logits(spread, tokenizer, "the sea", coefficient=1, eta=1, **of_one),
+        lambda: theory.simulated_logits(spread, tokenizer, "the sea", coefficient=1, eta=1, n=2, **of_one),
+        lambda: theory.noise_sensitivity(spread, tokenizer, ["the sea"], layer=2, to_layers=[3], noise=1.0),
+        lambda: theory.optimal_coefficient(spread, tokenizer, "the sea", to_layer=4, representation=u, **of_one),
+    ):
+        with pytest.raises(RmuLabError, match="needs them all at hand"):
+            call()
+    assert not passes and is_offloaded(spread)

@@ -21,7 +21,7 @@ from rmu_lab.theory import (
     predicted_logits,
     simulated_logits,
 )
-from tests.conftest import FAMILIES, made_up_texts, tiny_model
+from tests.conftest import FAMILIES, made_up_texts, of_kind, tiny_model
 
 TEXT = "the fish swims in cold water"
 D = 32
@@ -385,3 +385,78 @@ def test_first_order_on_smollm2_at_layer_7(smollm2):
     effects = coefficient_effects(model, tokenizer, text, layer=7, coefficients=[100, 1000, 10_000], direction=u, n=16)
     deviations = [effect.deviation for effect in effects]
     assert deviations == sorted(deviations, reverse=True)
+
+
+# -- narrow types, offsets and lengths --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_all_numbers_of_16_bit_models_are_near_those_in_float32(dtype, tokenizer):
+    """The weights are those of the 16-bit model in both, so only its forward passes round."""
+    narrow = tiny_model("gemma3").to(dtype)  # its norms compute in float32
+    wide = tiny_model("gemma3").to(dtype).float()
+    setting = {"layer": 2, "coefficient": 3.0, "direction": U.float()}
+    predicted, expected = (predicted_logits(each, tokenizer, TEXT, **setting, eta=0.4) for each in (narrow, wide))
+    assert predicted.factor.dtype == predicted.jacobian.dtype == torch.float32
+    for name in ("mean", "variances", "centred_variances", "eigenvalues"):
+        ours, theirs = getattr(predicted, name), getattr(expected, name)
+        assert (ours - theirs).norm() < 0.1 * theirs.norm(), name
+    drawn, others = (simulated_logits(each, tokenizer, TEXT, **setting, eta=0.4, n=24) for each in (narrow, wide))
+    for name in ("mean", "variances", "centred_variances"):
+        ours, theirs = getattr(drawn, name), getattr(others, name)
+        assert (ours - theirs).norm() < 0.1 * theirs.norm(), name
+    assert drawn.of([3, 5]).shape == (24, 2)
+    assert compare(predicted, drawn, [3]).variance_ratio == pytest.approx(compare(expected, others).variance_ratio, rel=0.1)
+    assert predicted.samples(4).max_logits().isfinite().all()
+    (error,) = first_order_errors(narrow, tokenizer, TEXT, **setting, etas=[0.1], n=24)
+    assert math.isfinite(error.variance_ratio)
+    (effect,) = coefficient_effects(narrow, tokenizer, TEXT, layer=2, coefficients=[3.0], direction=U.float(), n=8)
+    assert math.isfinite(effect.deviation)
+    ours, theirs = (
+        noise_sensitivity(each, tokenizer, [TEXT], layer=1, to_layers=[3], noise=2.0, relative=True)
+        for each in (narrow, wide)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0)
+    best, other = (
+        optimal_coefficient(each, tokenizer, TEXT, layer=1, to_layer=3, direction=U, representation=3 * U.flip(0))
+        for each in (narrow, wide)
+    )
+    assert best.ratio == pytest.approx(other.ratio, rel=0.1) and best.cosine == pytest.approx(other.cosine, abs=0.1)
+
+
+def test_a_direction_without_length_is_refused(tokenizer):
+    model, nothing = tiny_model("llama"), torch.zeros(D)
+    of_one = {"layer": 2, "direction": nothing}
+    for call in (
+        lambda: predicted_logits(model, tokenizer, TEXT, coefficient=1, eta=1, **of_one),
+        lambda: simulated_logits(model, tokenizer, TEXT, coefficient=1, eta=1, n=2, **of_one),
+        lambda: optimal_coefficient(model, tokenizer, TEXT, to_layer=3, representation=U, **of_one),
+    ):
+        with pytest.raises(RmuLabError, match=r"direction has the length 0\.0"):
+            call()
+
+
+def test_models_that_say_nothing_of_positions(tokenizer):
+    model = of_kind("bloom", n_layer=5, n_head=4, max_position_embeddings=None)  # ALiBi
+    assert not hasattr(model.config, "max_position_embeddings")
+    drawn = simulated_logits(model, tokenizer, TEXT, layer=2, coefficient=1.0, direction=U.float(), eta=0.0, n=2)
+    expected = whole_model_logits(model, tokenizer, 2, U.float().expand(n_steered(tokenizer), D))
+    torch.testing.assert_close(drawn.mean, expected.detach(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(RmuLabError, match="but the model has 256 positions"):
+        noise_sensitivity(tiny_model("gpt2"), tokenizer, [TEXT], layer=1, to_layers=[3], noise=1.0, max_length=300)
+
+
+def test_theory_is_without_dropout_and_of_what_is_inside(tokenizer):
+    still, moving = tiny_model("gpt2"), tiny_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5).train()
+    compiled = torch.compile(tiny_model("gpt2"), backend="eager")
+    setting = {"layer": 1, "direction": U.float()}
+    for model in (moving, compiled):
+        for measure in (
+            lambda each: noise_sensitivity(each, tokenizer, [TEXT], layer=1, to_layers=[3], noise=2.0),
+            lambda each: simulated_logits(each, tokenizer, TEXT, coefficient=3.0, eta=0.1, n=2, **setting).readouts,
+            lambda each: torch.tensor(
+                optimal_coefficient(each, tokenizer, TEXT, to_layer=3, representation=U.float().flip(0), **setting).value
+            ),
+        ):
+            torch.testing.assert_close(measure(model), measure(still))
+    assert moving.training

@@ -24,6 +24,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import write_json
+from ..models import check_positions
+from ..offload import require_in_memory
 from ..provenance import provenance
 from ..torch_state import in_default_torch_state
 from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
@@ -195,7 +197,8 @@ def gcg(
     ------
     RmuLabError
         if prompt or target is empty, the prompt with its suffix is not tokenised as it was put together, `resume` is of
-        another attack, or not even one candidate fits into memory.
+        another attack, the model's weights are offloaded or its positions too few, or not even one candidate fits into
+        memory.
     """
     config = config or GCGConfig()
     start = time.perf_counter()
@@ -296,7 +299,9 @@ def _step(
 def _prepare(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, config: GCGConfig
 ) -> tuple[Layout, Tensor]:
+    require_in_memory(model, "gcg")
     layout = Layout.of(tokenizer, prompt, config.suffix, target, chat_template=config.chat_template)
+    check_positions(model, layout.length, "The prompt with suffix and target")
     if config.filter_ids and not layout.as_text(tokenizer, torch.tensor([layout.suffix])).all():
         raise RmuLabError(
             f"The prompt with the suffix {config.suffix!r} is tokenised otherwise as a whole; let the suffix begin with a "

@@ -21,7 +21,8 @@ from ..activations import frozen
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
-from ..models import decoder_blocks
+from ..models import check_positions, decoder_blocks, input_device
+from ..offload import require_in_memory
 from ..torch_state import in_default_torch_state
 from ..unlearning.objectives import next_token_loss, targets_of
 from .controls import Recovery
@@ -73,11 +74,13 @@ def relearn(
     Raises
     ------
     RmuLabError
-        if there are fewer texts than a batch takes, a setting is out of range, the loss is not finite, or a
-        question or the edit does not fit.
+        if some weights are offloaded, there are fewer texts than a batch takes, a setting is out of range, the loss is
+        not finite, or a question or the edit does not fit.
     """
     if steps < 1 or batch_size < 1 or not 0 < lr < math.inf:
         raise RmuLabError(f"steps is {steps}, batch_size {batch_size} and lr {lr}; all must be positive.")
+    require_in_memory(subject.model, "relearning")
+    check_positions(subject.model, max_length)
     if texts is None:
         subject.require("retain")
         texts = subject.retain[:RELEARN_TEXTS]
@@ -123,8 +126,9 @@ def fine_tuned(
     Raises
     ------
     RmuLabError
-        if a loss is not finite.
+        if a loss is not finite, or some weights are offloaded.
     """
+    require_in_memory(model, "relearning")
     matrices = [parameter for parameter in decoder_blocks(model).parameters() if parameter.ndim >= 2]
     kept = [matrix.detach().clone() for matrix in matrices]
     try:
@@ -150,7 +154,7 @@ def _train(
         matrix.requires_grad_(True)
     losses = []
     for step, batch in enumerate(tqdm(batches, desc="relearning", unit="step", delay=5, disable=not progress)):
-        batch = batch.to(model.device)
+        batch = batch.to(input_device(model))
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
         loss = next_token_loss(logits[:, :-1].float(), *targets_of(batch))
         losses.append(loss.item())

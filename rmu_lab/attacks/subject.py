@@ -16,6 +16,7 @@ from ..corpora import texts_of
 from ..errors import RmuLabError
 from ..evaluate import Accuracy, accuracy
 from ..generation import answers
+from ..models import plain_model
 from ..unlearning.result import UnlearnResult
 from .controls import Recovery, ReferenceScores
 
@@ -100,13 +101,14 @@ class Subject:
     def __post_init__(self) -> None:
         if self.n_generations < 0:
             raise RmuLabError(f"n_generations is {self.n_generations}; it must be at least 0.")
+        object.__setattr__(self, "model", plain_model(self.model))  # the class is frozen
         lists: dict[str, Any] = {name: list(getattr(self, name)) for name in ("questions", "dev_questions")}
         lists |= {name: texts_of(getattr(self, name), name, 0) for name in ("forget", "retain")}
         if self.rephrased is not None:
             originals, others = self.rephrased
             lists["rephrased"] = (list(originals), list(others))
         for name, value in lists.items():
-            object.__setattr__(self, name, value)  # the class is frozen
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"Subject({self.result.model_name}, {self.result.config.method}, {len(self.questions)} questions)"

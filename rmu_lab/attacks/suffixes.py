@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
+from ..generation import write_greedily
+from ..models import input_device
+from ..scoring import shares_prompts
+from ..tokens import open_batch, open_tokens
 
 PLACE = "{suffix}"
 """Where the suffix goes in a prompt; at its end if it does not say."""
@@ -47,8 +50,11 @@ class Layout:
         Raises
         ------
         RmuLabError
-            if prompt or target is empty, the prompt has several places for the suffix, or nothing stands before it.
+            if prompt or target is empty or no text, the prompt has several places for the suffix, or nothing stands
+            before it.
         """
+        _check_text("prompt", prompt)
+        _check_text("target", target)
         if not prompt.strip() or not target:
             raise RmuLabError(f"The {'target' if prompt.strip() else 'prompt'} is empty; give a text.")
         text, special = prompt_text(tokenizer, prompt, PLACE, chat_template=chat_template)
@@ -57,12 +63,17 @@ class Layout:
             raise RmuLabError(f"The prompt has {len(last)} places {PLACE}; leave one.")
 
         def tokens(part: str, special: bool = False) -> tuple[int, ...]:
-            return tuple(tokenizer(part, add_special_tokens=special)["input_ids"]) if part else ()
+            return tuple(open_tokens(tokenizer, [part], special=special)[0]) if part else ()
 
         layout = cls(before=tokens(first, special), suffix=tokens(suffix), after=tokens(last[0]), target=tokens(target))
         if not layout.before:
             raise RmuLabError("Nothing stands before the suffix; give a prompt that begins with something else.")
         return layout
+
+    @property
+    def length(self) -> int:
+        """Tokens of all four parts."""
+        return len(self.before) + len(self.suffix) + len(self.after) + len(self.target)
 
     def as_text(self, tokenizer: PreTrainedTokenizerBase, candidates: Tensor) -> Tensor:
         """Test which candidates come back when the whole prompt is written as text and tokenised.
@@ -90,12 +101,26 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str, *,
     -------
     tuple of str and bool
         the text, and whether the tokenizer is still to add its special tokens (a template has them).
+
+    Raises
+    ------
+    RmuLabError
+        if the prompt is no text.
     """
+    _check_text("prompt", prompt)
     text = prompt.replace(PLACE, suffix) if PLACE in prompt else prompt + suffix
     if not (chat_template and tokenizer.chat_template):
         return text, True
     message = [{"role": "user", "content": text}]
     return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)), False
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise RmuLabError(
+            f"The {name} is a {type(value).__name__}; give one text, without roles: the tokenizer's chat template is put "
+            "round the prompt."
+        )
 
 
 def reply(
@@ -126,14 +151,8 @@ def reply(
         the answer, without special tokens.
     """
     text, special = prompt_text(tokenizer, prompt, suffix, chat_template=chat_template)
-    encoded = tokenizer(text, add_special_tokens=special, return_tensors="pt").to(model.device)
-    output: Tensor = cast(Any, model).generate(  # its type says nothing of generation
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    encoded = open_batch(model, tokenizer, [text], new_tokens=max_new_tokens, special=special)
+    output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
     return decoded(tokenizer, output[0, encoded["input_ids"].shape[1] :].tolist(), skip_special_tokens=True).strip()
 
 
@@ -169,12 +188,12 @@ class SuffixLoss:
         self.model = model
         self.layout = layout
         self.batch_size = batch_size
-        device = model.device
+        device = input_device(model)
         self._before, self._after, self._target = (
             torch.tensor(ids, dtype=torch.long, device=device) for ids in (layout.before, layout.after, layout.target)
         )
         self._cache = None
-        if prefix_cache:
+        if prefix_cache and shares_prompts(model):
             with torch.no_grad():
                 output = model(input_ids=self._before[None], use_cache=True, logits_to_keep=1)
             self._cache = output.past_key_values
@@ -211,7 +230,7 @@ class SuffixLoss:
                         "Not even one candidate fits into memory; shorten the prompt or free memory."
                     ) from None
                 self.batch_size = max(1, len(chunk) // 2)
-                if self.model.device.type == "cuda":
+                if input_device(self.model).type == "cuda":
                     torch.cuda.empty_cache()
                 continue
             done += len(chunk)
@@ -220,7 +239,7 @@ class SuffixLoss:
 
     @torch.no_grad()
     def _losses(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        candidates = candidates.to(self.model.device)
+        candidates = candidates.to(input_device(self.model))
         logits = self._logits(self._inputs(candidates))
         target = self._target.expand(len(candidates), -1)
         picked = logits.gather(-1, target[..., None])[..., 0] - logits.logsumexp(dim=-1)
@@ -244,7 +263,7 @@ class SuffixLoss:
             the CPU; and the norm of the gradient with respect to their embeddings.
         """
         embed = self.model.get_input_embeddings()
-        ids = self._inputs(suffix[None].to(self.model.device))
+        ids = self._inputs(suffix[None].to(input_device(self.model)))
         start = 0 if self._cache is not None else len(self._before)
         place = slice(start, start + len(suffix))
         with torch.enable_grad():
@@ -256,7 +275,7 @@ class SuffixLoss:
             (gradient,) = torch.autograd.grad(loss, leaf)
         with torch.no_grad():
             # Through the module, because some families scale their embeddings there.
-            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=self.model.device)
+            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=input_device(self.model))
             one_hot = gradient[0].float() @ embed(vocabulary).float().T
         return loss.item(), one_hot.cpu(), gradient.float().norm().item()
 

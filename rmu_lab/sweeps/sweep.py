@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..evaluate import Style
+from ..models import plain_model
 from ..offload import is_offloaded
 from ..provenance import provenance
 from ..unlearning.batches import topic_texts
@@ -149,6 +150,7 @@ def sweep(
         raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
     if not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
+    model = plain_model(model)
     if is_offloaded(model):
         raise RmuLabError(
             "Some weights of this model are offloaded, and a sweep needs them at hand; load it without device_map, or call "

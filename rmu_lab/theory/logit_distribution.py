@@ -20,7 +20,8 @@ from ..activations import frozen, map_above
 from ..corpora import TokenBatch
 from ..errors import RmuLabError
 from ..estimates import ratio_interval
-from ._steering import one_text, put
+from ..models import uncompiled
+from ._steering import exact, one_text, put, unit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -113,8 +114,8 @@ class SimulatedLogits:
     def of(self, tokens: Sequence[int] | Tensor) -> Tensor:
         """Compute every draw's logits of these token ids, (n, tokens)."""
         tokens = torch.as_tensor(tokens, device=self.readouts.device)
-        bias = 0 if self.head.bias is None else self.head.bias.detach()[tokens]
-        return self.readouts @ _weight(self.head)[tokens].T + bias
+        bias = 0 if self.head.bias is None else exact(self.head.bias.detach()[tokens])
+        return self.readouts @ exact(self.head.weight.detach()[tokens]).T + bias
 
     def max_logits(self, batch: int = 128) -> Tensor:
         """Find MaxLogit, the largest logit of each draw, (n,), for `batch` draws at once."""
@@ -162,7 +163,7 @@ def predicted_logits(
         readout, pull_back = vjp(lambda rows: g(put(z, steered, rows))[0, -1], z[0, steered])[:2]
         basis = torch.eye(len(readout), dtype=z.dtype, device=z.device)
         jacobian = vmap(lambda row: pull_back(row)[0], chunk_size=chunk)(basis).detach()
-    return PredictedLogits(readout.detach(), jacobian, model.get_output_embeddings(), eta)
+    return PredictedLogits(exact(readout.detach()), exact(jacobian), model.get_output_embeddings(), eta)
 
 
 @torch.no_grad()
@@ -202,7 +203,7 @@ def simulated_logits(
             noisy = z[: len(part)].clone()
             noisy[:, steered] += eta**0.5 * part.to(z)
             short = size - len(part)  # the last part is filled up: masks and positions were kept for a whole batch
-            readouts.append(g(torch.cat([noisy, z[:short]]))[: len(part), -1])
+            readouts.append(exact(g(torch.cat([noisy, z[:short]]))[: len(part), -1]))
     return SimulatedLogits(torch.cat(readouts), noise, model.get_output_embeddings())
 
 
@@ -304,6 +305,7 @@ def _steered(
     """z with c u at every token but the first, (batch, tokens, d); which tokens those are, (tokens,) bool; and g."""
     if eta < 0:
         raise RmuLabError(f"eta is {eta}, a variance; give a number that is not negative.")
+    model = uncompiled(model)
     with frozen(model):
         hidden, g = map_above(model, batch, layer)
     if direction.shape != hidden.shape[-1:]:
@@ -311,7 +313,7 @@ def _steered(
             f"direction has the shape {tuple(direction.shape)}; this model's representations have ({hidden.shape[-1]},)."
         )
     steered = batch.counted()[0]
-    u = (direction / direction.norm()).to(hidden)
+    u = unit(direction).to(hidden)
     return put(hidden, steered, (coefficient * u).expand(int(steered.sum()), -1)), steered, g
 
 
@@ -321,9 +323,9 @@ def _noise(n: int, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _weight(head: nn.Linear) -> Tensor:
-    return head.weight.detach()
+    return exact(head.weight.detach())
 
 
 def _logits(head: nn.Linear, readout: Tensor) -> Tensor:
-    with torch.no_grad():
-        return head(readout)
+    bias = None if head.bias is None else exact(head.bias.detach())
+    return torch.nn.functional.linear(readout, _weight(head), bias)

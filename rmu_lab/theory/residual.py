@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RmuLabError
+from ._steering import unit
 
 if TYPE_CHECKING:
     from ..activations import TokenStates
@@ -59,7 +60,7 @@ def measured_residual(before: TokenStates, after: TokenStates, layer: int, direc
     """
     if not before.token.equal(after.token) or not before.text.equal(after.text):
         raise RmuLabError("before and after are not of the same tokens; take both from the same texts.")
-    u = direction / direction.norm()
+    u = unit(direction)
     hidden, counted = after.hidden[layer], after.counted
     c = (hidden[counted] @ u).mean()
     residual = hidden[counted] - c * u

@@ -16,7 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..activations import captured, edited_output, frozen, map_above
 from ..corpora import TokenBatch, token_batches
-from ._steering import one_text, put
+from ..models import check_positions, input_device, uncompiled
+from ..offload import require_in_memory
+from ._steering import exact, one_text, put, unit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,19 +54,22 @@ def noise_sensitivity(
     Tensor
         (to_layers, texts): sums of squares over the tokens of each text but the first, where no noise is put.
     """
-    generator = torch.Generator().manual_seed(seed)
+    require_in_memory(model, "the theory")
+    check_positions(model, max_length)
+    model, generator = uncompiled(model), torch.Generator().manual_seed(seed)
     results = []
     for batch in token_batches(tokenizer, texts, batch_size, max_length):
-        batch = batch.to(model.device)
+        batch = batch.to(input_device(model))
         counted = batch.counted()[..., None]
 
         def outputs(edit: Callable[[Tensor], Tensor], batch: TokenBatch = batch) -> dict[int, Tensor]:
             with (
+                frozen(model),
                 edited_output(model, layer, edit),
                 captured(model, to_layers, stop=True) as seen,
             ):
                 model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-            return seen
+            return {k: exact(hidden) for k, hidden in seen.items()}
 
         def disturb(hidden: Tensor, counted: Tensor = counted) -> Tensor:
             xi = torch.randn(hidden.shape, generator=generator).to(hidden)
@@ -125,17 +130,18 @@ def optimal_coefficient(
     RmuLabError
         if the text has fewer than two tokens, or the model has no such blocks.
     """
-    batch = one_text(model, tokenizer, text)
-    hidden, g = map_above(model, batch, layer, to_layer)
+    model, batch = uncompiled(model), one_text(model, tokenizer, text)
+    with frozen(model):
+        hidden, g = map_above(model, batch, layer, to_layer)
     steered = batch.counted()[0]
-    h, u = representation.to(hidden), (direction / direction.norm()).to(hidden)
+    h, u = representation.to(hidden), unit(direction).to(hidden)
     start = put(hidden, steered, h.expand(int(steered.sum()), -1))
 
     def push(vector: Tensor) -> Tensor:
         """J v, v standing at every steered token."""
         tangent = torch.zeros_like(start)
         tangent[:, steered] = vector
-        return jvp(g, (start,), (tangent,))[1][0, steered].flatten()
+        return exact(jvp(g, (start,), (tangent,))[1][0, steered].flatten())
 
     with frozen(model), sdpa_kernel(SDPBackend.MATH):
         of_u, of_h = push(u), push(h if residual is None else h - residual.to(hidden))

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen, hidden_states
 from ..corpora import TokenBatch, token_batches
 from ..errors import RmuLabError
-from ..models import block_parameters, decoder_blocks
+from ..models import block_parameters, check_positions, decoder_blocks, input_device, plain_model
+from ..offload import read_parameter
 from ..torch_state import in_default_torch_state
 from .batches import topic_texts
 from .config import UnlearnConfig
@@ -65,7 +66,7 @@ class LayerProfile:
     written_rms: float
     """Root mean square, over the counted tokens of both kinds, of the entries of what that matrix puts out."""
     normalised: bool
-    """Whether that goes through a norm before it is added to the residual stream (Gemma 2 and 3)."""
+    """Whether that goes through a norm before it is added to the residual stream (Gemma 2 and 3, GLM-4, OLMo 2)."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def advise(
     sqrt(0.75 d) ||m_k||_1 a step. What forget and retain text share of m_k must cancel in the end, so the difference is
     what counts. Blocks between are taken to pass the change on as it is. Taught in notebook 05.
 
-    Where a norm follows the matrix (Gemma 2 and 3), the size of its output is lost, and only what is added in relation
-    to what is there, of root mean square o, turns it. There
+    Where a norm follows the matrix (Gemma 2 and 3, GLM-4, OLMo 2), the size of its output is lost, and only what is added
+    in relation to what is there, of root mean square o, turns it. There
 
         lr    = (sum of o_k) / (T * sum over k = l-2 .. l of ||m_k(forget) - m_k(retain)||_1)
 
@@ -142,9 +143,11 @@ def advise(
     Raises
     ------
     RmuLabError
-        if there are fewer than four texts of a kind, a model has fewer than three blocks, or the family's MLP output
-        matrix is not known.
+        if there are fewer than four texts of a kind, forget and retain texts look the same to the model, it has fewer than
+        three blocks or several residual streams, or the family's MLP output matrix is not known.
     """
+    model = plain_model(model)
+    check_positions(model, max_length)
     n_blocks = len(decoder_blocks(model))
     if n_blocks < 3:
         raise RmuLabError(f"The model has {n_blocks} blocks; a window of three does not fit, choose a larger model.")
@@ -157,7 +160,7 @@ def advise(
     }
     together = [*chosen["forget"], *chosen["retain"]]
     (batch,) = token_batches(tokenizer, together, len(together), max_length)
-    profile = _profile(model, batch.to(model.device), len(chosen["forget"]))
+    profile = _profile(model, batch.to(input_device(model)), len(chosen["forget"]))
     hidden_size = model.config.get_text_config(decoder=True).hidden_size
     layer = max(_candidates(profile), key=lambda index: profile[index].separability)
     numbers = _numbers(profile, layer, hidden_size, BETA, STEPS)
@@ -187,43 +190,60 @@ def _profile(model: PreTrainedModel, batch: TokenBatch, n_forget: int) -> tuple[
     padding = ~batch.attention_mask.bool()
     first = batch.counted(first_token=True) & ~counted
     is_forget = torch.arange(len(counted), device=counted.device) < n_forget
+    written: dict[int, Tensor] = {}
     measured: list[dict[str, Any]] = [{"layer": index} for index in range(len(blocks))]
 
     def see_input(row: dict[str, Any]) -> Any:
         def hook(_module: nn.Module, args: tuple) -> None:
-            means = masked_mean(args[0].float(), counted)
+            means = masked_mean(args[0].float().to(counted.device), counted)
             row["reach"] = (means[is_forget].mean(dim=0) - means[~is_forget].mean(dim=0)).abs().sum().item()
 
         return hook
 
     def see_output(row: dict[str, Any]) -> Any:
         def hook(_block: nn.Module, _args: tuple, output: Any) -> None:
-            hidden = hidden_states(output).float()
+            hidden = hidden_states(output).float().to(counted.device)
             norms = token_norms(hidden)
             row["forget_norm"] = norms[counted & is_forget[:, None]].median().item()
             row["retain_norm"] = norms[counted & ~is_forget[:, None]].median().item()
             row["sink_norm"] = norms[first].median().item()
             row["padding_norm"] = norms[padding].median().item() if padding.any() else None
             row["separability"] = separability(hidden, counted, is_forget)
+            written.pop(row["layer"], None)
 
         return hook
 
     def see_written(row: dict[str, Any]) -> Any:
         def hook(_module: nn.Module, _args: tuple, output: Tensor) -> None:
-            row["written_rms"] = output.float()[counted].square().mean().sqrt().item()
+            row["written_rms"] = output.float().to(counted.device)[counted].square().mean().sqrt().item()
+            row["normalised"] = False
+            written[row["layer"]] = output
+
+        return hook
+
+    def see_reader(row: dict[str, Any]) -> Any:
+        """A norm is what reads the matrix's output and makes the same of it when it is twice as large."""
+
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
+            given = written.get(row["layer"])
+            if given is not None and args and args[0] is given and isinstance(output, Tensor):
+                row["normalised"] |= torch.allclose(module.forward(2 * given), output, rtol=1e-2, atol=1e-3)
 
         return hook
 
     with ExitStack() as hooks:
         for index, (name, *_) in block_parameters(model, range(len(blocks)), None).items():
             matrix = blocks[index].get_submodule(name.rpartition(".")[0])
-            measured[index]["weight_rms"] = blocks[index].get_parameter(name).detach().float().square().mean().sqrt().item()
-            measured[index]["normalised"] = any("post_feedforward" in child for child, _ in blocks[index].named_children())
+            measured[index]["weight_rms"] = read_parameter(blocks[index], name).float().square().mean().sqrt().item()
             hooks.callback(matrix.register_forward_pre_hook(see_input(measured[index])).remove)
             hooks.callback(matrix.register_forward_hook(see_written(measured[index])).remove)
+            for part in blocks[index].modules():
+                hooks.callback(part.register_forward_hook(see_reader(measured[index])).remove)
             hooks.callback(blocks[index].register_forward_hook(see_output(measured[index])).remove)
         with torch.no_grad(), frozen(model):
             model(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)
+    if not any(row["reach"] for row in measured):
+        raise RmuLabError("The model sees no difference between forget and retain texts; give texts that differ.")
     return tuple(LayerProfile(**row) for row in measured)
 
 

@@ -10,8 +10,10 @@ from typing import ClassVar
 from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
-from ..models import block_parameters, decoder_blocks
+from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
+from ..offload import require_in_memory
 from .config import MethodConfig, check_types
+from .distributed import launched_processes
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,29 @@ class AllBlocksConfig(MethodConfig):
                 raise RmuLabError(f"{item.name} is {value}; it must be at least {self.least[item.name]}.")
 
 
+def check_whole(model: PreTrainedModel, config: MethodConfig) -> None:
+    """Refuse, before any work, what only the window trainer of RMU can take.
+
+    Raises
+    ------
+    RmuLabError
+        if some of the model's weights are offloaded, or torchrun started several processes.
+    """
+    require_in_memory(model, config.method)
+    count = launched_processes().world_size
+    if count > 1:
+        raise RmuLabError(f"{config.method} trains in one process, but there are {count}; start it without torchrun.")
+
+
 def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[str]:
     """Return the full names of the parameters that `config` lets change.
 
     Raises
     ------
     RmuLabError
-        if a block lacks one of the names.
+        if a block lacks one of the names, a parameter is quantised, or it is no `plain_model`.
     """
+    plain_model(model)
     blocks = decoder_blocks(model)
     if config.parameters is not None:
         block_parameters(model, range(len(blocks)), config.parameters)
@@ -76,7 +93,9 @@ def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[
         for name, parameter in block.named_parameters()
         if (parameter.ndim >= 2 if config.parameters is None else name in config.parameters)
     }
-    return [name for name, parameter in model.named_parameters() if id(parameter) in wanted]
+    changed = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
+    check_trainable(changed)
+    return list(changed)
 
 
 def shuffled(texts: list[str], seed: int, key: tuple[str, str]) -> list[str]:

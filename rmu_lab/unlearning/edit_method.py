@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..activations import frozen
 from ..torch_state import in_default_torch_state
-from .all_blocks import AllBlocksConfig, changed_parameters
+from .all_blocks import AllBlocksConfig, changed_parameters, check_whole
 from .task import Clock, DivergedError, Task, Training, Trainings
 
 
@@ -45,7 +45,8 @@ class EditMethod(AllBlocksConfig):
 
     @staticmethod
     def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
-        """Raise `RmuLabError` if the settings do not fit the model."""
+        """Raise `RmuLabError` if the settings do not fit the model, or it or the processes cannot train so."""
+        check_whole(model, config)
         changed_parameters(model, config)
 
     @staticmethod

@@ -23,6 +23,7 @@ from ..corpora import TokenBatch
 from ..errors import RmuLabError
 from ..models import decoder_blocks, input_device
 from ..offload import is_offloaded
+from ..scoring import shares_prompts
 from .batches import BatchKey, TopicBatches, batch_share, recurring, step_keys
 from .config import UnlearnConfig
 from .distributed import Processes
@@ -51,6 +52,8 @@ def recorded(
     RmuLabError
         during a pass, if the model's blocks return more than the residual stream.
     """
+    if not stop:
+        shares_prompts(model)  # scoring finds that out by passes of its own, which are not to be recorded
     blocks = decoder_blocks(model)
     highest = max(depths)
     seen: dict[int, Tensor] = {}

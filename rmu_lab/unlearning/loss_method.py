@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 
 from ..activations import frozen
 from ..corpora import TokenBatch, token_batches
+from ..models import input_device
 from ..torch_state import in_default_torch_state
-from .all_blocks import AllBlocksConfig, changed_parameters, shuffled
+from .all_blocks import AllBlocksConfig, changed_parameters, check_whole, shuffled
 from .batches import BatchKey, TopicBatches, recurring, step_keys
 from .objectives import ScoredBatch, targets_of
 from .task import Clock, DivergedError, Task, Training, Trainings, finished_stages
@@ -87,7 +88,8 @@ class LossMethod(AllBlocksConfig):
 
     @staticmethod
     def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
-        """Raise `RmuLabError` if the settings do not fit the model."""
+        """Raise `RmuLabError` if the settings do not fit the model, or it or the processes cannot train so."""
+        check_whole(model, config)
         changed_parameters(model, config)
 
     @staticmethod
@@ -143,7 +145,7 @@ class _Loop:
     def step(self, step: int) -> dict[str, Any]:
         """Take a step (from 0) and return its record."""
         keys = dict(zip(("forget", "retain"), step_keys(self.batches, step), strict=True))
-        batches = {role: self.batches[key[:2]][key[2]].to(self.model.device) for role, key in keys.items()}
+        batches = {role: self.batches[key[:2]][key[2]].to(input_device(self.model)) for role, key in keys.items()}
         parts: dict[str, Tensor] = {}
         numbers: dict[str, float] = {}
         for roles in self.config.updates(step):

@@ -97,11 +97,12 @@ def method_of(config: MethodConfig) -> Method:
     Raises
     ------
     RmuLabError
-        if they are no settings of a method.
+        if they are no settings of a method, or of one whose name is another's.
     """
     if not isinstance(config, MethodConfig):
         raise RmuLabError(f"{config!r} is no settings of a method; give UnlearnConfig() or those of {_names()}.")
-    if config.method not in METHODS:
+    known = METHODS.get(config.method)
+    if known is None or known.config is not type(config):  # else a subclass would be trained and stored as its base
         register_method(type(config))
     return METHODS[config.method]
 

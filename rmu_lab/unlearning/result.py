@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import NotFiniteError, RmuLabError
 from ..files import whole_folder
 from ..interrupts import uninterrupted
-from ..models import load_model, no_progress_bars
+from ..models import load_model, no_progress_bars, plain_model
 from ..offload import read_parameter, write_parameter
 from ..provenance import provenance
 from .config import MethodConfig
@@ -74,7 +74,7 @@ class UnlearnResult:
     ) -> UnlearnResult:
         """Return the record of a training on `model`; `passed` names what was passed in place of RMU's own parts."""
         facts = provenance(training.config.seed) | ({"passed": dict(passed)} if passed else {})
-        base = fingerprint(model, training.edit)
+        base = fingerprint(plain_model(model), training.edit)
         return cls(**vars(training), model_name=model.name_or_path or "", digests=digests, provenance=facts, base=base)
 
     # -- putting the edit into a model ---------------------------------------------------------------------------------
@@ -96,6 +96,7 @@ class UnlearnResult:
             if this edit is in the model already, the model lacks a parameter of that name and shape, its weights are not
             those the edit was trained on, or the edit overflows its type. The model is unchanged then.
         """
+        given, model = model, plain_model(model)
         self._refuse_a_second_time(model)
         parameters = dict(model.named_parameters())
         for name, matrix in self.edit.items():
@@ -127,7 +128,7 @@ class UnlearnResult:
                 _write(model, replaced)
                 _edits_in(model).pop()
                 raise
-        return model
+        return given
 
     def revert(self, model: PreTrainedModel) -> PreTrainedModel:
         """Put back, bit for bit, what `apply` replaced; returns the model.
@@ -137,6 +138,7 @@ class UnlearnResult:
         RmuLabError
             if this edit was not applied to the model, or another one was applied after it.
         """
+        given, model = model, plain_model(model)
         edits = _edits_in(model)
         if not any(edit is self for edit, _ in edits):
             raise RmuLabError("This edit is not in the model; there is nothing to revert.")
@@ -145,7 +147,7 @@ class UnlearnResult:
         with uninterrupted():
             _write(model, edits[-1][1])
             edits.pop()
-        return model
+        return given
 
     @contextmanager
     def applied(self, model: PreTrainedModel) -> Iterator[PreTrainedModel]:
@@ -162,12 +164,12 @@ class UnlearnResult:
                 raise
 
     def _refuse_a_second_time(self, model: PreTrainedModel) -> None:
-        if any(edit is self for edit, _ in _edits_in(model)):
+        if any(edit is self for edit, _ in _edits_in(plain_model(model))):
             raise RmuLabError("This edit is in the model already; revert it before applying it again.")
 
     def _take_out(self, model: PreTrainedModel) -> None:
         with uninterrupted():
-            if any(edit is self for edit, _ in _edits_in(model)):
+            if any(edit is self for edit, _ in _edits_in(plain_model(model))):
                 self.revert(model)
 
     # -- storing it ----------------------------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ class UnlearnResult:
             if here:
                 if model is None or tokenizer is None:
                     model, tokenizer = load_model(self.model_name, device="cpu")
+                model = plain_model(model)
                 with whole_folder(path) as folder, self.applied(model), no_progress_bars():
                     model.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
+from ..models import check_positions, plain_model
 from .batches import corpus_digests, topic_texts
 from .config import MethodConfig, UnlearnConfig
-from .method_table import method_of
+from .method_table import Method, method_of
 from .result import UnlearnResult
 from .task import Steering, Task
 
@@ -37,6 +38,8 @@ def unlearn(
     progress: bool = True,
 ) -> UnlearnResult:
     """Train an edit that makes `model` forget; the model itself is left as it is (see `UnlearnResult.apply`).
+
+    A model that torch.compile wrapped is trained as what is inside.
 
     Started by torchrun, the processes share the texts of each batch and get the edit that one alone would get
     (`unlearning.distributed`). A model that `load_model` spread with ``device_map`` needs room on one device for the
@@ -72,7 +75,8 @@ def unlearn(
     ------
     RmuLabError
         if the layer does not fit the model, a corpus is smaller than one batch, a block lacks the named
-        parameters, or a loss is not finite (the message names the step). Nothing has changed then.
+        parameters, or a loss is not finite (the message names the step). Nothing has changed then. If the model carries
+        adapters (see `rmu_lab.models.plain_model`), or a method other than RMU meets offloaded weights or several processes.
 
     Examples
     --------
@@ -81,13 +85,20 @@ def unlearn(
     ...     print(accuracy(model, tokenizer, load_questions("bio", split="test")))
     """
     config = config or UnlearnConfig()
-    method = method_of(config)
-    method.check(model, config)
+    model, method = _checked(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
     steering = Steering(directions, forget_objective, retain_objective, compile_window)
     task = Task(model, tokenizer, texts, progress=progress, on_step=on_step, steering=steering)
     (training,) = method.train(task, [config])
     return UnlearnResult.of(training, model, corpus_digests(texts), steering.names())
+
+
+def _checked(model: PreTrainedModel, config: MethodConfig) -> tuple[PreTrainedModel, Method]:
+    """The model inside its wrapping, and the method, once the settings are known to fit."""
+    model, method = plain_model(model), method_of(config)
+    method.check(model, config)
+    check_positions(model, getattr(config, "max_length", 0))
+    return model, method
 
 
 def checkpoints(
@@ -122,8 +133,7 @@ def checkpoints(
         raise RmuLabError(f"{config.method} takes no steps, so it has no checkpoints; call unlearn.")
     changes: list[dict[str, Any]] = [{"steps": steps} for steps in dict.fromkeys(at)]
     stages = [dataclasses.replace(config, **change) for change in changes]
-    method = method_of(config)
-    method.check(model, config)
+    model, method = _checked(model, config)
     texts = topic_texts(forget, retain, config.batch_size)
     for training in method.train(Task(model, tokenizer, texts, progress=progress), stages):
         yield UnlearnResult.of(training, model, corpus_digests(texts))

@@ -14,7 +14,8 @@ from rmu_lab import RmuLabError
 from rmu_lab.activations import edited_output
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates, top_swaps
-from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
+from tests.conftest import FAMILIES, of_kind, same_weights, tiny_model, weights_of
+from tests.test_evaluate import KINDS
 
 PROMPT, TARGET = "the cold water of the river", " green tree and a house"
 SMALL = GCGConfig(num_steps=4, suffix=" sea sea sea sea", search_width=12, topk=12, batch_size=7, seed=3)
@@ -326,3 +327,13 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(RmuLabError, match="holds no attack"):
         GCGResult.load(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2", "openai-gpt"])
+def test_models_whose_cache_cannot_be_gone_on_from(kind, tokenizer):
+    model, config = of_kind(kind, **KINDS[kind]), dataclasses.replace(SMALL, num_steps=2)
+    ours, theirs = (
+        gcg(model, tokenizer, PROMPT, TARGET, dataclasses.replace(config, prefix_cache=cache), progress=False)
+        for cache in (True, False)
+    )
+    assert ours.losses == theirs.losses

@@ -3,11 +3,11 @@ import dataclasses
 import pytest
 import torch
 
-from rmu_lab import RmuLabError, accuracy
-from rmu_lab.attacks import quantise
+from rmu_lab import RmuLabError, accuracy, unlearn
+from rmu_lab.attacks import Subject, quantise
 from rmu_lab.attacks.quantise import rounded
-from tests.attacks.conftest import QUESTIONS, QUIET
-from tests.conftest import same_weights, weights_of
+from tests.attacks.conftest import CONFIG, FORGET, QUESTIONS, QUIET, RETAIN
+from tests.conftest import same_weights, tiny_model, weights_of
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -27,6 +27,36 @@ def test_rounding_moves_no_entry_by_more_than_half_a_step(bits, columns):
                 torch.testing.assert_close((ours / step).round() * step, ours)
     torch.testing.assert_close(rounded(found, bits), found)  # a second time changes nothing
     assert torch.equal(rounded(-matrix, bits), -found)
+
+
+@pytest.mark.parametrize("columns", [64, 40])
+def test_experts_in_one_tensor_are_rounded_each_by_itself(columns):
+    experts = torch.randn(3, 5, columns, generator=torch.Generator().manual_seed(0))
+    found = rounded(experts, 4)
+    assert found.shape == experts.shape and not found.equal(experts)
+    assert all(ours.equal(rounded(theirs, 4)) for ours, theirs in zip(found, experts, strict=True))
+
+
+def test_every_matrix_of_a_mixture_of_experts_is_rounded(tokenizer):
+    model = tiny_model("mixtral")
+    config = dataclasses.replace(CONFIG, parameters=("mlp.experts.down_proj", "mlp.experts.gate_up_proj"))
+    result = unlearn(model, tokenizer, FORGET, RETAIN, config, progress=False)
+    assert {matrix.ndim for matrix in result.edit.values()} == {3}
+    found = quantise(Subject(model, tokenizer, result, QUESTIONS), QUIET, bits=2)
+    edit = {name: rounded(matrix, 2) for name, matrix in result.edit.items()}
+    with dataclasses.replace(result, edit=edit).applied(model):
+        assert found.attacked == accuracy(model, tokenizer, QUESTIONS, progress=False)
+    assert found.details["edit_left"] != pytest.approx(1, abs=0.01)
+
+
+def test_an_edit_that_changes_nothing_is_refused_before_any_work(subject, model, result):
+    for dtype, factor in ((torch.float32, 1), (torch.bfloat16, 1 + 1e-5)):  # less than bfloat16 can tell from 1
+        model.to(dtype)
+        edit = {name: factor * model.get_parameter(name).detach().float() for name in result.edit}
+        idle = dataclasses.replace(subject, result=dataclasses.replace(result, edit=edit))
+        with pytest.raises(RmuLabError, match="The edit changes nothing in this model"):
+            quantise(idle, QUIET)
+        assert "reference" not in vars(idle)
 
 
 def test_recovery_and_control_are_of_rounded_matrices(subject, model, tokenizer, result):

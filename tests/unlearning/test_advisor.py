@@ -1,15 +1,16 @@
 import dataclasses
 
+import accelerate
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, UnlearnConfig, advise, decoder_blocks
-from rmu_lab.activations import run_frozen
+from rmu_lab import RmuLabError, UnlearnConfig, advise, decoder_blocks, unlearn
+from rmu_lab.activations import run_frozen, token_states
 from rmu_lab.corpora import token_batches
 from rmu_lab.unlearning.advisor import separability
-from tests.conftest import FAMILIES, made_up_texts, same_weights, tiny_model, weights_of
+from tests.conftest import FAMILIES, made_up_texts, of_kind, same_weights, tiny_model, weights_of
 
 FORGET, RETAIN = made_up_texts(20, seed=31), [text.upper() for text in made_up_texts(20, seed=32)]
 
@@ -112,6 +113,42 @@ def test_matrices_that_a_norm_follows_want_a_rate_of_their_own_size(family, toke
     assert not any(row.normalised for row in advise(tiny_model("llama"), tokenizer, FORGET, RETAIN, max_length=24).profile)
 
 
+@pytest.mark.parametrize(("kind", "normalised"), [("glm4", True), ("olmo2", True), ("glm", False), ("olmo", False)])
+def test_a_norm_behind_the_mlp_is_found_whatever_its_name(kind, normalised, tokenizer):
+    model = of_kind(kind)
+    advice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+    assert {row.normalised for row in advice.profile} == {normalised}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("down_proj.weight"):
+                parameter.mul_(2)
+    twice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+    assert twice.lr == pytest.approx(2 * advice.lr, rel=0.03) or not normalised
+
+
+def test_several_streams_are_refused(tokenizer):
+    model = of_kind(
+        "gemma3n_text", vocab_size_per_layer_input=320, hidden_size_per_layer_input=8, num_kv_shared_layers=2, laurel_rank=4,
+        altup_num_inputs=2, activation_sparsity_pattern=[0.0] * 5, layer_types=["sliding_attention", "full_attention"] * 2
+        + ["full_attention"], sliding_window=16,
+    )  # fmt: skip
+    expected = "A block gives a tensor of 4 dimensions, not one stream"
+    with pytest.raises(RmuLabError, match=expected):
+        advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+    with pytest.raises(RmuLabError, match=expected):
+        unlearn(model, tokenizer, FORGET, RETAIN, UnlearnConfig(layer=3, max_length=24), progress=False)
+    with pytest.raises(RmuLabError, match=expected):
+        token_states(model, tokenizer, FORGET, [2])
+
+
+def test_offloaded_and_16_bit_models_are_advised(tokenizer):
+    expected = advise(tiny_model("llama"), tokenizer, FORGET, RETAIN, max_length=24)
+    model = accelerate.cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu"))
+    assert advise(model, tokenizer, FORGET, RETAIN, max_length=24) == expected
+    rounded = advise(tiny_model("llama").bfloat16(), tokenizer, FORGET, RETAIN, max_length=24)
+    assert rounded.lr == pytest.approx(expected.lr, rel=0.1)
+
+
 def test_config_for_another_layer_and_with_changes(tokenizer):
     advice = advise(tiny_model("llama"), tokenizer, FORGET, RETAIN, max_length=24)
     for layer in (2, 3, 4):
@@ -165,6 +202,10 @@ def test_what_cannot_be_advised(tokenizer):
     model = tiny_model("llama")
     with pytest.raises(RmuLabError, match="forget holds 3 texts, but one batch takes 4"):
         advise(model, tokenizer, FORGET[:3], RETAIN)
+    with pytest.raises(RmuLabError, match="no difference between forget and retain"):
+        advise(model, tokenizer, FORGET, FORGET)
+    with pytest.raises(RmuLabError, match="A text of max_length has 300 tokens, but the model has 256 positions"):
+        advise(model, tokenizer, FORGET, RETAIN, max_length=300)
     with pytest.raises(RmuLabError, match="The model has 2 blocks; a window of three does not fit"):
         advise(tiny_model("llama", num_hidden_layers=2), tokenizer, FORGET, RETAIN)
 

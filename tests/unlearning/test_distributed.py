@@ -88,6 +88,28 @@ def test_an_error_ends_all_processes(tokenizer, tmp_path):
     assert outcome.returncode != 0 and "exists already" in outcome.stderr
 
 
+OTHER_METHODS = """
+import sys
+from rmu_lab import RmuLabError, unlearn
+from rmu_lab.unlearning.baselines import NPO, SSD
+from tests.conftest import tiny_model
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1] + "/tokenizer")
+for config in (NPO(steps=1), SSD()):
+    try:
+        unlearn(tiny_model("llama"), tokenizer, ["the sea"] * 4, ["the old sea"] * 4, config, progress=False)
+        sys.exit(f"{config.method} was trained twice over")
+    except RmuLabError as error:
+        assert f"{config.method} trains in one process, but there are 2; start it without torchrun" in str(error)
+"""
+
+
+def test_other_methods_refuse_several_processes(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    outcome = torchrun(OTHER_METHODS, 2, tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+
+
 @given(texts=st.integers(1, 7), size=st.integers(1, 5), tokens=st.integers(2, 9), data=st.data())
 def test_shares_make_up_the_batch(texts, size, tokens, data):
     """Weighted means over the shares add up to the mean over the batch, of texts and of tokens."""

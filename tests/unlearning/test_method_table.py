@@ -238,3 +238,17 @@ def test_checkpoints_of_rmu_are_shorter_trainings(tokenizer):
         assert all(matrix.equal(alone.edit[name]) for name, matrix in result.edit.items())
     with pytest.raises(RmuLabError, match="ssd takes no steps"):
         next(checkpoints(model, tokenizer, FORGET, RETAIN, SSD(), [1]))
+
+
+def test_a_subclass_under_its_bases_name_is_refused(tokenizer):
+    """It would be trained and stored as its base."""
+
+    @dataclass(frozen=True)
+    class Own(NPO):
+        def loss(self, role, batch):
+            return batch.cross_entropy
+
+    with pytest.raises(RmuLabError, match="The method name 'npo' is taken by NPO; choose another"):
+        unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, Own(**SHORT), progress=False)
+    with pytest.raises(RmuLabError, match="A text of max_length has 300 tokens, but the model has 256 positions"):
+        unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, NPO(max_length=300), progress=False)

@@ -1,0 +1,136 @@
+"""Log-probabilities of options after their prompts: many at once where a model lets that be, else one by one."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.nn.functional import pad
+from transformers import PreTrainedModel
+
+from .activations import frozen
+from .errors import RmuLabError
+from .models import check_positions, input_device
+from .tokens import check_known
+
+
+def score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """Summed log-probability of every option of every question in one batch."""
+    return (_score_together if shares_prompts(model) else _score_alone)(model, prompts, options)
+
+
+def check_fit(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
+    """Raise `RmuLabError` if a question is longer with an option than the model can take, or in tokens unknown to it."""
+    check_known(model, itertools.chain(*prompts, *itertools.chain(*options)))
+    for index, (prompt, endings) in enumerate(zip(prompts, options, strict=True)):
+        check_positions(model, len(prompt) + max(map(len, endings)), f"questions[{index}] with its longest option")
+
+
+_SHARES_PROMPTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_PROBE = [[17, 5, 11], [7, 19, 3, 13, 5, 2, 11, 3]], [[[5, 3], [13, 7, 2, 5]], [[3], [2, 11, 7]]]
+"""Prompts of unequal lengths, with options of one and several tokens."""
+
+
+def shares_prompts(model: PreTrainedModel) -> bool:
+    """Say whether prompts may be padded and options go on from the cache of their prompt; found out once for a model.
+
+    That takes a model which goes by the positions it is given, leaves padding out, and returns a cache to go on from.
+    Recurrent models and some others do not, so a few tokens are scored in both ways.
+
+    Raises
+    ------
+    RmuLabError
+        if what the model predicts depends on later tokens.
+    """
+    if model in _SHARES_PROMPTS:
+        return _SHARES_PROMPTS[model]
+    with torch.inference_mode(), frozen(model):
+        whole = torch.tensor(_PROBE[0][1:], device=input_device(model))
+        ours, again, begun = (_logits(model, ids)[:4] for ids in (whole, whole, whole[:, :4]))
+        if _differ(model, ours, again):  # someone puts noise into it, so that nothing can be found out
+            return True
+        if _differ(model, ours, begun):
+            raise RmuLabError(
+                f"What {type(model).__name__} predicts depends on later tokens, so it gives texts no probability; use a "
+                "causal language model."
+            )
+        alone = torch.tensor(list(itertools.chain(*_score_alone(model, *_PROBE))))
+        try:
+            together = torch.tensor(list(itertools.chain(*_score_together(model, *_PROBE))))
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            together = torch.full_like(alone, float("inf"))
+    _SHARES_PROMPTS[model] = not _differ(model, alone, together)
+    return _SHARES_PROMPTS[model]
+
+
+def _differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Whether numbers differ by more than rounding in the model's type makes them."""
+    tolerance = 1e-3 if model.dtype.itemsize >= 4 else 2e-2
+    return bool((ours - theirs).norm() > tolerance * ours.norm())  # not if the model gives numbers that are not finite
+
+
+def _score_alone(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """The same by one pass for each option, with its prompt, and nothing else: right for every causal model."""
+    return [[_log_probability(model, prompt, option) for option in endings]
+            for prompt, endings in zip(prompts, options, strict=True)]  # fmt: skip
+
+
+def _log_probability(model: PreTrainedModel, prompt: list[int], option: list[int]) -> float:
+    ids = torch.tensor([prompt + option], device=input_device(model))
+    logits = _logits(model, ids[:, :-1])[-len(option) :]
+    picked = logits.gather(-1, ids[0, -len(option) :, None].to(logits.device))[:, 0]
+    return (picked - logits.logsumexp(dim=-1)).sum().item()
+
+
+def _logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """(tokens, vocabulary) float32, from one plain pass."""
+    return model(input_ids=ids, use_cache=False).logits[0].float()
+
+
+def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """The same with the prompts padded to one length, each run once, and the options going on from its cache."""
+    device = input_device(model)
+    longest = max(map(len, prompts))
+    # Padding on the left, so that every option continues right after its prompt's last token.
+    ids = torch.stack([pad(torch.tensor(prompt), (longest - len(prompt), 0)) for prompt in prompts]).to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    mask = (torch.arange(longest, device=device) >= (longest - lengths)[:, None]).long()
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+
+    owner = torch.tensor([q for q, endings in enumerate(options) for _ in endings], device=device)  # question of each row
+    rows = [ending for endings in options for ending in endings]
+    first = torch.tensor([option[0] for option in rows], device=device)
+    totals = output.logits[:, -1].float().log_softmax(dim=-1)[owner, first]
+
+    for group in _width_groups([len(option) - 1 for option in rows]):
+        owners, rest = owner[group], [rows[row] for row in group]
+        width = max(map(len, rest))
+        tokens = torch.stack([pad(torch.tensor(option), (0, width - len(option))) for option in rest]).to(device)
+        real = torch.arange(width, device=device) < torch.tensor([len(option) for option in rest], device=device)[:, None]
+        cache = copy.deepcopy(output.past_key_values)
+        cache.batch_select_indices(owners)
+        logits = model(
+            input_ids=tokens[:, :-1],
+            attention_mask=torch.cat([mask[owners], real[:, :-1].long()], dim=1),
+            position_ids=lengths[owners][:, None] + torch.arange(width - 1, device=device),
+            past_key_values=cache,
+        ).logits.float()  # (options, width - 1, vocabulary)
+        following = tokens[:, 1:, None]
+        log_probabilities = logits.gather(-1, following)[..., 0] - logits.logsumexp(dim=-1)
+        totals[group] += (log_probabilities * real[:, 1:]).sum(dim=1)
+    values = iter(totals.tolist())
+    return [[next(values) for _ in endings] for endings in options]
+
+
+def _width_groups(widths: Sequence[int]) -> list[list[int]]:
+    """Rows in one or two groups of similar width, without those of width 0, so that the least is padded."""
+    order = sorted((row for row, width in enumerate(widths) if width > 0), key=widths.__getitem__)
+    if not order:
+        return []
+    widest = widths[order[-1]]
+    cut = max(range(len(order)), key=lambda n: n * (widest - widths[order[n - 1]]))  # tokens that a cut after n rows saves
+    return [group for group in (order[:cut], order[cut:]) if group]
