@@ -205,7 +205,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(path: str | Path) -> Iterator[Path]:
-    """Do what `whole_folder` does, for a caller who has more to say about an `OSError`, which is not turned into a sentence."""
+    """Do what `whole_folder` does, but let an `OSError` pass, for a caller who has more to say about it."""
     path = Path(path)
     if os.path.lexists(path):
         raise RmuLabError(f"{path} exists already; choose a new folder or remove it first.")

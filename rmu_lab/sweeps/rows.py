@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
 from ..files import check_file
-from ..unlearning.config import MethodConfig
 from ..stored import checked, reading
+from ..unlearning.config import MethodConfig
 from ..unlearning.method_table import config_from_dict
 
 _START = b'{"key": '  # of every line, so that no other file is taken for a sweep's and cut
