@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from click import Choice
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -201,7 +200,7 @@ def evaluate(
     questions: Annotated[str, typer.Option(help="JSON Lines file of questions, or a set of this course.")],
     model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
     split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
-    style: Annotated[str, typer.Option(click_type=Choice(["cloze", "letter"]), help="How options are scored.")] = "cloze",
+    style: Annotated[str, typer.Option(help="cloze or letter.")] = "cloze",
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
     device_map: DeviceMap = None,
     device: Device = None,
@@ -212,6 +211,8 @@ def evaluate(
         from .files import check_file, write_json
         from .provenance import provenance
 
+        if style not in ("cloze", "letter"):
+            raise RmuLabError(f"style is {style!r}; use 'cloze' or 'letter'.")
         if json_out is not None:
             check_file(json_out)
         rows = load_questions(questions, split=split)
