@@ -253,7 +253,7 @@ def attack(
         if json_out is not None:
             check_file(json_out)
         load_plugins(plugin)
-        result = UnlearnResult.load(edit / "unlearning" if (edit / "unlearning").is_dir() else edit)
+        result = UnlearnResult.load(edit / "unlearning" if os.path.isdir(edit / "unlearning") else edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}

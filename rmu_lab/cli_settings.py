@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def load_plugins(plugins: Iterable[str] | None) -> None:
     for plugin in plugins or ():
         path, name = Path(plugin), plugin
         if path.suffix == ".py":
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise RmuLabError(
                     f"There is no file {plugin}; give a Python file or module that registers a method or attack."
                 )

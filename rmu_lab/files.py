@@ -36,8 +36,9 @@ def named_file(name: str | Path, folder: str, kind: str) -> Path:
         if there is neither; the message lists the short names of `folder`.
     """
     path = Path(name)
-    if path.suffix in (".jsonl", ".json") or path.is_file():
-        if not path.is_file():
+    there = os.path.isfile(path)  # unlike Path.is_file it is false, not an error, where a name is too long
+    if path.suffix in (".jsonl", ".json") or there:
+        if not there:
             raise RmuLabError(f"There is no file {path}; check the path of the {kind}.")
         return path
     shipped = {file.stem: file for file in sorted((data_folder() / folder).glob("*.jsonl"))}

@@ -8,6 +8,7 @@ when it is done, so that a stopped run goes on where it was. Taught in notebook 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ from .unlearning.unlearn import unlearn
 _PRESETS = Path(__file__).parent / "presets"
 H100_FLOPS = 989e12
 """Dense bfloat16 operations a second of an H100 SXM by its data sheet: a unit for plans, not a measurement."""
+LARGEST_SIZE = 10**9
+"""Of anything in a model's shape."""
 TOKENS_PER_QUESTION = 200
 """A guess, for plans."""
 
@@ -72,7 +75,7 @@ class Preset:
         path = Path(name)
         if path.suffix != ".json":
             path = _PRESETS / f"{name}.json"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise RmuLabError(f"There is no preset {name}; use one of {', '.join(preset_names())}, or the path of a file.")
         with reading(f"{path} is not a preset", f"write it like {_PRESETS.name}/zephyr-7b.json"):
             plain = json.loads(path.read_text(encoding="utf-8"))
@@ -92,8 +95,9 @@ class Preset:
             for field in ("model", "forget", "retain", "tasks", "configs"):
                 if not getattr(preset, field):
                     raise ValueError(f"{'methods' if field == 'configs' else field} is empty")
-            if too_small := [name for name, size in vars(preset.shape).items() if size is not False and size < 1]:
-                raise ValueError(f"{too_small[0]} of its shape is below 1")
+            for field, size in vars(preset.shape).items():
+                if not isinstance(size, bool) and not 1 <= size <= LARGEST_SIZE:
+                    raise ValueError(f"{field} of its shape is not between 1 and {LARGEST_SIZE}")
             return checked(preset)
 
 
@@ -128,7 +132,7 @@ def plan(
     """
     shape, chosen = preset.shape, _methods(preset, methods)
     config = next(iter(chosen.values()))
-    local = Path(preset.model).is_dir()
+    local = os.path.isdir(preset.model)
     fetched = {
         f"model {preset.model}": "on this machine"
         if local

@@ -387,7 +387,7 @@ def test_a_search_of_another_model_or_tokenizer_is_not_gone_on_with(tokenizer):
         dataclasses.replace(found, buffer=()),
         dataclasses.replace(found, best_ids=found.best_ids[1:]),
     ):
-        with pytest.raises(RmuLabError, match="The attack to go on with .*; begin anew"):
+        with pytest.raises(RmuLabError, match=r"The attack to go on with .*; begin anew"):
             gcg(model, tokenizer, PROMPT, TARGET, longer, resume=damaged, progress=False)
     with pytest.raises(RmuLabError, match="another prompt, target or config"):
         gcg(model, tokenizer, PROMPT, " another target", longer, resume=found, progress=False)
