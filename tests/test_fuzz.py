@@ -111,7 +111,7 @@ def make_rows(folder):
 
 def read_rows(folder):
     for one in load_sweep(folder / "rows.jsonl"):
-        assert json.dumps(one.to_dict()) and sum(one.seconds.values()) >= -1e400 and one.provenance.get("seed") != object()
+        assert json.dumps(one.to_dict()) and f"{sum(one.seconds.values()):.1f} {one.provenance.get('seed')}"
         assert all(score.interval[0] <= score.accuracy for score in one.scores.values())
     with RowFile(folder / "rows.jsonl"):
         pass
@@ -124,7 +124,7 @@ def make_card(folder):
 
 def read_card(folder):
     card = RobustnessCard.load(folder / "card.json")
-    assert all(len(cells) == 5 for cells in card.table()) and [*card.left_out.items()] != None
+    assert all(len(cells) == 5 for cells in card.table())
     assert json.dumps(card.to_dict()) and f"{card.seconds:.1f} {card.base}"
 
 
@@ -139,8 +139,8 @@ def make_gcg(folder):
 
 def read_gcg(folder):
     result = GCGResult.load(folder / "gcg.json")
-    assert sum(result.losses) != object() and all((len(ids) >= 0 and loss < 1e400) or True for loss, ids in result.buffer)
-    torch.tensor([min(max(each, 0), 9) for each in result.best_ids])
+    assert len([f"{loss:.2f}" for loss in result.losses]) == len(result.steps) + 1 and json.dumps(result.provenance)
+    assert all(f"{loss:.2f}" and all(f"{token:d}" for token in ids) for loss, ids in result.buffer)
 
 
 def make_preset(folder):
@@ -258,7 +258,6 @@ VALUES = [
         "3.5",
         "'",
         "=",
-        "١",
     ),
 ]
 
@@ -319,5 +318,6 @@ def test_any_value_of_an_option_is_taken_or_a_clean_error(command, tmp_path, mon
                 given.setdefault("--preset", "none")
             arguments = [part for pair in given.items() for part in pair]
             outcome = CliRunner().invoke(cli.app, [command, *arguments])
-            clean = isinstance(outcome.exception, SystemExit) and outcome.exit_code in (1, 2)
+            done = command == "claims" and outcome.exit_code == 0  # a file may have any name
+            clean = done or (isinstance(outcome.exception, SystemExit) and outcome.exit_code in (1, 2))
             assert clean, (option, value[:30], outcome.exception, outcome.output[-300:])
