@@ -83,8 +83,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in parts)
     if kind is Literal:
         return value in parts
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
+    if isinstance(value, int) and kind in (int, float):  # JSON knows numbers that nothing else holds
+        return not isinstance(value, bool) and abs(value) < 2**63
     if kind is Any or not isinstance(kind, type):
         return True
     if not isinstance(value, kind):
