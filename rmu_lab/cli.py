@@ -6,25 +6,31 @@ Longer than other modules, because each command is little but its options and th
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from .cli_output import Commands, plain, printable
 from .cli_settings import chosen_settings, listed, load_plugins, typed
 from .errors import RmuLabError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from .evaluate import Style
+    from .unlearning.result import UnlearnResult
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Make a language model forget a topic with RMU and Adaptive RMU.",
@@ -47,6 +53,9 @@ Plugins = Annotated[
 Others = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
 ]
+Limit = Annotated[int | None, typer.Option(min=1, help="Questions of each set, drawn with a fixed seed; by default all.")]
+LAST_SEED = 2**32 - 1
+"""The largest that every source of random numbers takes."""
 DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
@@ -56,8 +65,13 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except RmuLabError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("Error:", "bold red"), " ", plain(error)), soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _say(text: object) -> None:
+    """Print a sentence that holds foreign text."""
+    console.print(plain(text), soft_wrap=True)
 
 
 @app.command()
@@ -95,7 +109,7 @@ def demo(device: Device = None) -> None:
         console.print(table)
         table = Table("question", "before", "after", title="What it says", show_lines=True)
         for row in zip(DEMO_PROMPTS, answers_before, answers_after, strict=True):
-            table.add_row(*map(escape, row))  # what a model says may look like markup
+            table.add_row(*map(plain, row))
         console.print(table)
         seconds = time.perf_counter() - start
         console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
@@ -117,7 +131,7 @@ def unlearn(
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Texts per batch.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens per text.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random in the method.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LAST_SEED, help="Of all that is random in the method.")] = None,
     others: Others = None,
     plugin: Plugins = None,
     device_map: DeviceMap = None,
@@ -128,28 +142,54 @@ def unlearn(
     with _clear_errors():
         from . import load_corpus, load_model
         from . import unlearn as train
+        from .files import check_folder
         from .unlearning.method_table import config_class, config_of
 
         load_plugins(plugin)
         kind = config_class(method)
-        given = {name: typed(kind, name, value) for name, value in chosen_settings(named, others).items()}
+        given = {name: typed([kind], name, value) for name, value in chosen_settings(named, others).items()}
         config = config_of(method, given)
-        if out.exists():
-            raise RmuLabError(f"{out} exists already; choose a new folder or remove it first.")
+        check_folder(out)
         texts = load_corpus(forget), load_corpus(retain)
         loaded, tokenizer = load_model(model, device=device, device_map=device_map)
         result = train(loaded, tokenizer, *texts, config)
-        result.save_model(out, loaded, tokenizer)
-        result.save(out / "unlearning")
+        _save(out, result, loaded, tokenizer)
         last = ", ".join(
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.history[-1].items() if isinstance(value, float)
         )
         steps_taken = len(result.history)
-        console.print(
+        _say(
             f"{method}: {steps_taken} {'step' if steps_taken == 1 else 'steps'} in {result.seconds:.1f} s; "
-            f"at the last one {last}. Written to {out}",
-            soft_wrap=True,
+            f"at the last one {last}. Written to {out}"
         )
+
+
+def _save(out: Path, result: UnlearnResult, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the edit and the unlearned model as one folder: both are there, or neither.
+
+    The edit comes first. It is small and took long; where the disk has no room for the model, it is kept beside `out`.
+    """
+    from .files import whole_folder
+    from .unlearning.distributed import launched_processes
+
+    main = launched_processes().main_process
+    with whole_folder(out) if main else nullcontext(out) as folder:
+        result.save(folder / "unlearning")
+        try:
+            result.save_model(folder / "model", model, tokenizer)
+        except RmuLabError as error:
+            if not main:
+                raise
+            kept = out.with_name(f"{out.name}-edit-{os.getpid()}")
+            os.replace(folder / "unlearning", kept)
+            raise RmuLabError(
+                f"The unlearned model could not be written to {out} ({error}) The edit is kept in {kept}; write the model "
+                f"elsewhere with rmu_lab.UnlearnResult.load({str(kept)!r}).save_model(...)."
+            ) from error
+        if main:
+            for part in (folder / "model").iterdir():
+                os.replace(part, folder / part.name)
+            (folder / "model").rmdir()
 
 
 _SETTINGS = ("layer", "coefficient", "beta", "alpha", "lr", "steps", "batch_size", "max_length", "seed")
@@ -168,13 +208,17 @@ def evaluate(
     """Score a model on multiple-choice questions, with a 95% interval."""
     with _clear_errors():
         from . import accuracy, load_model, load_questions
-        from .files import write_json
+        from .files import check_file, write_json
         from .provenance import provenance
 
+        if style not in ("cloze", "letter"):
+            raise RmuLabError(f"style is {style!r}; use 'cloze' or 'letter'.")
+        if json_out is not None:
+            check_file(json_out)
         rows = load_questions(questions, split=split)
         loaded, tokenizer = load_model(model, device=device, device_map=device_map)
-        score = accuracy(loaded, tokenizer, rows, style=cast("Style", style))  # it refuses another one
-        console.print(f"{model} on {questions}: {score}", soft_wrap=True)
+        score = accuracy(loaded, tokenizer, rows, style=cast("Style", style))
+        _say(f"{model} on {questions}: {score}")
         if json_out is not None:
             asked: dict[str, Any] = {"model": model, "questions": questions, "split": split}
             write_json(json_out, asked | dataclasses.asdict(score) | {"provenance": provenance()})
@@ -189,37 +233,60 @@ def attack(
     model: Annotated[str | None, typer.Option(help="Base model, if it is no longer where the edit says.")] = None,
     rephrased: Annotated[str | None, typer.Option(help="Test questions in other words, with `original`.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Adversarial suffix, found on the base model.")] = None,
-    limit: Annotated[int, typer.Option(help="Test questions asked, drawn with a fixed seed.")] = 100,
-    minutes: Annotated[float, typer.Option(help="No attack begins after that time.")] = 15.0,
-    seed: Annotated[int, typer.Option(help="Of all that is random in the attacks.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Test questions asked, drawn with a fixed seed.")] = 100,
+    minutes: Annotated[float, typer.Option(min=0, help="No attack begins after that time.")] = 15.0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of all that is random in the attacks.")] = 0,
     plugin: Plugins = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the card to this file.")] = None,
+    json_out: Annotated[
+        Path | None,
+        typer.Option("--json", help="File that keeps the card, attack by attack; one of a stopped run is gone on with."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Load the base model that the edit names, without asking.")] = False,
     device: Device = None,
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
     with _clear_errors():
         from . import UnlearnResult, load_corpus, load_model, load_questions
         from .attacks import Budget, Subject, gauntlet
+        from .files import check_file
 
+        if json_out is not None:
+            check_file(json_out)
         load_plugins(plugin)
-        result = UnlearnResult.load(edit / "unlearning" if (edit / "unlearning").is_dir() else edit)
+        result = UnlearnResult.load(edit / "unlearning" if os.path.isdir(edit / "unlearning") else edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
-        loaded, tokenizer = load_model(model or result.model_name, device=device)
+        loaded, tokenizer = load_model(model if model is not None else _named_base(result.model_name, yes), device=device)
         asked = test.select(range(min(limit, len(test))))
         subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
-        card = gauntlet(subject, budget=Budget(seed, 60 * minutes))
-        if json_out is not None:
-            card.save(json_out)
+        card = gauntlet(subject, budget=Budget(seed, 60 * minutes), out=json_out)
         table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)
-        table.title = f"{escape(card.model_name)}, {card.config.method}: {len(asked)} questions"
+        table.title = plain(f"{card.model_name}, {card.config.method}: {len(asked)} questions")
         for row in card.table():
-            table.add_row(*map(escape, row))
+            table.add_row(*map(plain, row))
         console.print(table)
-        console.print(f"Before unlearning {card.base}; after {card.unlearned}; intervals are of 95%.", soft_wrap=True)
+        _say(f"Before unlearning {card.base}; after {card.unlearned}; intervals are of 95%.")
         for name, reason in card.left_out.items():
-            console.print(f"Left out: {name} ({reason}).")
+            _say(f"Left out: {name} ({reason}).")
+
+
+def _named_base(name: str, yes: bool) -> str:
+    """The base model that an edit names, if it is one of this package's or the user agrees: an edit may come from anyone."""
+    from .models import PACKAGED_MODELS
+
+    if not name:
+        raise RmuLabError("The edit names no base model; give it with --model.")
+    _say(f"The edit is of the model {name}.")
+    if name in PACKAGED_MODELS or yes:
+        return name
+    try:
+        agreed = typer.confirm(f"Load {printable(name)}?")
+    except typer.Abort:  # nobody is there to answer
+        agreed = False
+    if not agreed:
+        raise RmuLabError(f"The edit names the base model {name}, which was not loaded; give --model, or --yes to load it.")
+    return name
 
 
 @app.command()
@@ -240,11 +307,11 @@ def sweep(
     others: Others = None,
     plugin: Plugins = None,
     split: Annotated[str | None, typer.Option(help="dev or test; by default all questions.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Questions of each set, drawn with a fixed seed; by default all.")
-    ] = None,
+    limit: Limit = None,
     ray: Annotated[str | None, typer.Option(help="local, auto or the address of a Ray cluster.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes on Ray; by default one per processor or GPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on Ray; by default one per processor or GPU.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Train and score every combination of settings; stopped, the same command goes on where it was."""
@@ -252,8 +319,10 @@ def sweep(
     with _clear_errors():
         from . import grid, load_corpus, load_model, load_questions
         from . import sweep as run
+        from .files import check_file
         from .unlearning.method_table import config_class
 
+        check_file(out, parents=True)
         load_plugins(plugin)
         methods = [name.strip() for name in method.split(",")]
         kinds = [config_class(name) for name in methods]
@@ -266,9 +335,11 @@ def sweep(
         loaded, tokenizer = load_model(model, device=device)
         rows = run(loaded, tokenizer, *texts, configs, asked, out=out, ray=ray, workers=workers)
         varied = [name for name, values in {"method": methods, **given}.items() if len(values) > 1]
-        table = Table(*varied, *map(escape, asked), title=f"Accuracy; {len(rows)} rows in {escape(str(out))}")
+        table = Table(*varied, title=plain(f"Accuracy; {len(rows)} rows in {out}"))
+        for name in asked:
+            table.add_column(plain(name))
         for row in rows:
-            setting = [str(getattr(row.config, name, "")) if row.config else "base" for name in varied]
+            setting = [plain(getattr(row.config, name, "")) if row.config else Text("base") for name in varied]
             table.add_row(*setting, *(_share(row.scores[name]) if row.scores else "diverged" for name in asked))
         console.print(table)
 
@@ -280,9 +351,9 @@ def reproduce(
     data: Annotated[Path | None, typer.Option(help="Folder with local copies of corpora and question sets.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="rmu or adaptive_rmu; by default all of the preset.")] = None,
     model: Annotated[str | None, typer.Option(help="Folder with a copy of the preset's model.")] = None,
-    limit: Annotated[int | None, typer.Option(help="First questions of each task only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First questions of each task only.")] = None,
     chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Questions at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
     device_map: DeviceMap = None,
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
@@ -300,11 +371,11 @@ def reproduce(
             raise RmuLabError("There is no folder to write to; give --out DIR, or --dry-run to see what a run takes.")
         main = launched_processes().main_process
         if main:
-            console.print(f"[bold]{escape(chosen.name)}[/]: {escape(chosen.about)}", soft_wrap=True)
+            console.print(Text.assemble(plain(chosen.name, "bold"), ": ", plain(chosen.about)), soft_wrap=True)
             for heading, items in plan(chosen, data=data, methods=method).items():
                 console.print(f"[bold]{heading}[/]")
                 for item, text in items.items():
-                    console.print(f"  {escape(item)}: {escape(text)}", soft_wrap=True)
+                    _say(f"  {item}: {text}")
         if dry_run or out is None:  # without a folder it is a dry run
             return
         report = run(
@@ -322,9 +393,8 @@ def reproduce(
         if report is None:
             return
         paper = (report["reported"] or {}).get("points", {})
-        table = Table(
-            "model", "task", "accuracy", "change [95% interval]", "reported", title=f"Written to {out}/result.json"
-        )
+        table = Table("model", "task", "accuracy", "change [95% interval]", "reported")
+        table.title = plain(f"Written to {out}/result.json")
         for name, number in report["numbers"].items():
             who, task = name.split(" ", 1)
             if task.startswith("change "):
@@ -332,7 +402,7 @@ def reproduce(
             change = report["numbers"].get(f"{who} change {task}")
             reported = paper.get(who, {}).get(task)
             shown = "" if reported is None else f"{reported}%"
-            table.add_row(who, task, _points(number), _points(change) if change else "", shown)
+            table.add_row(plain(who), plain(task), _points(number), _points(change) if change else "", shown)
         console.print(table)
 
 
@@ -365,9 +435,9 @@ def advise(
             style = "bold" if row.layer == advice.layer else None
             table.add_row(str(row.layer), *(f"{norm:.4g}" for norm in norms), f"{row.separability:.2f}", style=style)
         console.print(table)
-        table = Table("setting", "proposal", "why", title=f"Advice for {escape(model)}", show_lines=True)
+        table = Table("setting", "proposal", "why", title=plain(f"Advice for {model}"), show_lines=True)
         for name, reason in advice.reasons.items():
-            table.add_row(name, f"{getattr(advice, name):g}", escape(reason))
+            table.add_row(name, f"{getattr(advice, name):g}", plain(reason))
         console.print(table)
 
 
@@ -380,10 +450,12 @@ def claims(
 ) -> None:
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
     with _clear_errors():
-        from .files import write_json
+        from .files import check_file, write_json
         from .scorecard import as_json, claim_of, rewrite, table_rows
         from .scorecard.claim_table import HEAD, place
 
+        if json_out is not None:
+            check_file(json_out)
         if run is not None:
             _run_claim(claim_of(run), out)
             return
@@ -396,7 +468,7 @@ def claims(
             table.add_column(head, ratio=share, no_wrap=share is None)  # --run takes the whole id
         for *texts, measured, verdict, claim in table_rows():
             cells = [*texts, "\n".join(measured), verdict, place(claim)]
-            table.add_row(*map(escape, cells))
+            table.add_row(*map(plain, cells))
         console.print(table)
 
 
@@ -404,15 +476,15 @@ def _run_claim(claim: Any, out: Path | None) -> None:
     try:
         stored, verdict = claim.numbers(), claim.verdict()
     except RmuLabError as missing:  # the first time there is nothing to compare with
-        console.print(f"[yellow]{escape(str(missing))}[/]", soft_wrap=True)
+        console.print(plain(missing, "yellow"), soft_wrap=True)
         stored, verdict = {}, "none"
     fresh = claim.fresh(out)
-    table = Table("number", "stored [95% interval]", "now", title=escape(f"{claim.id}: {claim.statement}"))
+    table = Table("number", "stored [95% interval]", "now", title=plain(f"{claim.id}: {claim.statement}"))
     for name, number in fresh.items():
-        table.add_row(escape(name), str(stored.get(name, "none")), str(number))
+        table.add_row(*map(plain, (name, stored.get(name, "none"), number)))
     console.print(table)
-    console.print(f"{escape(str(claim.rule))}.", soft_wrap=True)
-    console.print(f"Verdict stored: {verdict}. Verdict now: [bold]{claim.verdict(fresh)}[/].", soft_wrap=True)
+    _say(f"{claim.rule}.")
+    _say(f"Verdict stored: {verdict}. Verdict now: {claim.verdict(fresh)}.")
 
 
 if __name__ == "__main__":

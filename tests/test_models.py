@@ -225,12 +225,32 @@ def test_no_network_at_first_use(empty_cache, monkeypatch):
     assert nothing_but_locks(empty_cache)
 
 
+def test_pip_of_the_working_folder_is_not_run(empty_cache, tmp_path, monkeypatch):
+    hostile = tmp_path / "untrusted"
+    hostile.mkdir()
+    for name in ("pip", "platform", "typing"):
+        (hostile / f"{name}.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
+    monkeypatch.chdir(hostile)
+    monkeypatch.setenv("PYTHONPATH", str(hostile))
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RmuLabError, match=r"with pip \(ERROR: No matching distribution found"):
+        load_model()
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("device", ["foo", "", "cuda:99", "meta", "cpu:x", 3.5])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(RmuLabError, match=r"device is .*give cpu, or cuda or mps where there is one"):
+        load_model("smollm2-135m", device=device)
+
+
 @pytest.mark.parametrize(
     "failure", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("Error while serializing: No space left")]
 )
 def test_disk_full_while_unpacking(empty_cache, monkeypatch, failure):
     def full(_packaged, folder):
-        with models.whole_folder(folder) as draft:
+        with models.draft_folder(folder) as draft:
             (draft / "model.safetensors").write_bytes(b"half")
             raise failure
 

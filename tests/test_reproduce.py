@@ -231,3 +231,42 @@ def test_two_processes_make_one_run(folder):
     )
     for name, number in alone["numbers"].items():
         assert report["numbers"][name]["value"] == number["value"], name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {}}, "methods is empty"),
+        ({"tasks": []}, "tasks is empty"),
+        ({"tasks": "mmlu"}, "tasks is 'mmlu', not a list"),
+        ({"forget": {}}, "forget is empty"),
+        ({"forget": {"bio": 3}}, "forget is {'bio': 3}"),
+        ({"model": ""}, "model is empty"),
+        ({"shape": {}}, "missing .* required positional arguments"),
+        ({"shape": {"hidden_size": 0}}, "missing|not between 1"),
+        ({"reported": {"points": {"base": 3}}}, "reported is"),
+        ({"settings": None}, "unsupported operand"),
+        (None, "list indices"),
+    ],
+)
+def test_presets_with_empty_or_missing_parts(change, message, tmp_path):
+    plain = json.loads((Path(package.__file__).parent / "presets" / "zephyr-7b.json").read_text())
+    (tmp_path / "own.json").write_text(json.dumps(plain | change if change else []))
+    with pytest.raises(RmuLabError, match=rf"own\.json is not a preset .*({message}).*; write it like"):
+        Preset.load(tmp_path / "own.json")
+
+
+@pytest.mark.parametrize("change", [{"limit": 0}, {"limit": -1}, {"batch_size": 0}])
+def test_numbers_below_one(change, folder):
+    ((name, value),) = change.items()
+    with pytest.raises(RmuLabError, match=f"{name} is {value}; it must be at least 1"):
+        reproduce(Preset.load(folder / "tiny.json"), folder / "out", data=folder / "data", device="cpu", **change)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "3"])
+def test_a_damaged_note_of_a_run_is_one_sentence(content, folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "run.json").write_text(content)
+    with pytest.raises(RmuLabError, match=r"run\.json holds no run .*; choose another folder"):
+        reproduce(Preset.load(folder / "tiny.json"), folder / "out", data=folder / "data", device="cpu")

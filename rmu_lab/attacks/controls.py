@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from ..errors import RmuLabError
 from ..estimates import paired_interval
 from ..evaluate import Accuracy, AccuracyChange, accuracy_change
+from ..stored import checked, reading
 
 
 @dataclass(frozen=True)
@@ -122,18 +123,21 @@ class Recovery:
         RmuLabError
             if it is not what `to_dict` gives.
         """
-        try:
-            return cls(
-                attack=plain["attack"],
-                start=Accuracy.from_dict(plain["start"]),
-                attacked=Accuracy.from_dict(plain["attacked"]),
-                controls={name: tuple(map(Accuracy.from_dict, scores)) for name, scores in plain["controls"].items()},
-                details=plain["details"],
-                generations=tuple(Generation(**one) for one in plain["generations"]),
-                seconds=plain["seconds"],
+        with reading("This is no recovery", "give what Recovery.to_dict() wrote"):
+            recovery = checked(
+                cls(
+                    attack=plain["attack"],
+                    start=Accuracy.from_dict(plain["start"]),
+                    attacked=Accuracy.from_dict(plain["attacked"]),
+                    controls={name: tuple(map(Accuracy.from_dict, scores)) for name, scores in plain["controls"].items()},
+                    details=plain["details"],
+                    generations=tuple(checked(Generation(**one)) for one in plain["generations"]),
+                    seconds=plain["seconds"],
+                )
             )
-        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise RmuLabError(f"This is no recovery ({error}); give what Recovery.to_dict() wrote.") from None
+            for control in recovery.controls:  # they have to be on the same questions
+                recovery.difference(control)
+            return recovery
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,20 @@ from tqdm.auto import tqdm
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
-from ..files import digest, write_json
+from ..files import check_file, digest, write_json
+from ..identity import model_digests, tensors_digest
+from ..offload import read_parameter
 from ..provenance import provenance
+from ..stored import checked, reading, sentence_of
 from ..unlearning.config import MethodConfig
 from ..unlearning.method_table import config_from_dict
-from .attack_table import ATTACKS, attack_named
+from .attack_table import ATTACKS, Attack, attack_named
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 OUT_OF_TIME = "no time was left"
 NOT_ASKED = "it was not asked for"
+NOT_YET = "it has not run yet"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class RobustnessCard:
     left_out: dict[str, str]
     """Attacks that did not run, and why."""
     digests: dict[str, str]
-    """SHA-256 of the questions and of each corpus that was given."""
+    """SHA-256 of what decides the numbers: the base model, the edit, the questions and the material that was given."""
     provenance: dict[str, Any]
     """Versions, seed, machine and time."""
     seconds: float
@@ -99,22 +103,20 @@ class RobustnessCard:
         RmuLabError
             if the file does not hold a card.
         """
-        try:
+        with reading(f"{path} holds no card", "give a file that RobustnessCard.save() wrote"):
             plain = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                **plain
-                | {
-                    "recoveries": {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()},
-                    "config": config_from_dict(plain["config"]),
-                    "base": Accuracy.from_dict(plain["base"]),
-                    "unlearned": Accuracy.from_dict(plain["unlearned"]),
-                }
-            )
-        except (OSError, AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise RmuLabError(f"{path} holds no card ({error}); give a file that RobustnessCard.save() wrote.") from None
+            recoveries = {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()}
+            scores = {name: Accuracy.from_dict(plain[name]) for name in ("base", "unlearned")}
+            return checked(cls(**plain | scores | {"recoveries": recoveries, "config": config_from_dict(plain["config"])}))
 
 
-def gauntlet(subject: Subject, *, only: Collection[str] | None = None, budget: Budget = DEFAULT_BUDGET) -> RobustnessCard:
+def gauntlet(
+    subject: Subject,
+    *,
+    only: Collection[str] | None = None,
+    budget: Budget = DEFAULT_BUDGET,
+    out: str | Path | None = None,
+) -> RobustnessCard:
     """Attack an edit in every way of the table `ATTACKS`, with the attacks' default settings, cheapest first.
 
     Taught in notebook 07.
@@ -128,56 +130,125 @@ def gauntlet(subject: Subject, *, only: Collection[str] | None = None, budget: B
         names of attacks (keys of `ATTACKS`) that are to run; None: all.
     budget
         seed, seconds, and whether to show a bar.
+    out
+        JSON file, new or of the same attacks before, in which the card is kept after every attack; those that it holds are
+        not run again.
 
     Returns
     -------
     RobustnessCard
-        what each attack recovered, with its controls, and which attacks were left out and why.
+        what each attack recovered, with its controls, and which attacks were left out and why: one that fails is left out,
+        and the others go on.
 
     Raises
     ------
     RmuLabError
-        before the first attack, if `only` names an unknown attack, or material of an attack that is to run does not
-        fit; later, if a question or the edit does not.
+        before the first attack, if `only` names an unknown attack, material of an attack that is to run does not fit, the
+        model holds the edit already, or `out` cannot be written or is the card of something else.
     """
     start = time.perf_counter()
+    _check_base(subject)
     chosen = ATTACKS.keys() if only is None else {attack_named(name).name for name in sorted(only)}
     reasons = {name: subject.missing(attack.needs) if name in chosen else NOT_ASKED for name, attack in ATTACKS.items()}
     left_out = {name: reason for name, reason in reasons.items() if reason is not None}
     to_run = [attack for name, attack in ATTACKS.items() if name not in left_out]
     for attack in to_run:  # what would stop an attack of the last minutes stops the first
         attack.check(subject, budget)
-    reference, recoveries = subject.reference, {}
+    digests = _digests(subject)
+    earlier = None if out is None else _earlier(check_file(out), subject, digests, budget)
+    recoveries = {} if earlier is None else dict(earlier.recoveries)
+    seconds_before = 0.0 if earlier is None else earlier.seconds
+    reference, facts = subject.reference, provenance(budget.seed)
+
+    def card() -> RobustnessCard:
+        waiting = dict.fromkeys((attack.name for attack in to_run), NOT_YET) | left_out
+        found = RobustnessCard(
+            recoveries={name: recoveries[name] for name in [*ATTACKS, *recoveries] if name in recoveries},
+            model_name=subject.result.model_name,
+            config=subject.result.config,
+            base=reference.base,
+            unlearned=reference.unlearned,
+            left_out={name: waiting[name] for name in ATTACKS if name in waiting and name not in recoveries},
+            digests=digests,
+            provenance=facts,
+            seconds=seconds_before + time.perf_counter() - start,
+        )
+        if out is not None:
+            found.save(out)
+        return found
+
     bar = tqdm(to_run, desc="attacks", unit="attack", delay=5, disable=not budget.progress)
     for attack in bar:
+        if attack.name in recoveries:
+            continue
         if time.perf_counter() - start >= budget.seconds:
             left_out[attack.name] = OUT_OF_TIME
             continue
         bar.set_postfix_str(attack.name)
-        found = attack.run(subject, dataclasses.replace(budget, progress=False))
-        if not isinstance(found, Recovery):
-            raise RmuLabError(f"The attack {attack.name!r} returned {type(found).__name__}; it must return a Recovery.")
-        recoveries[attack.name] = dataclasses.replace(found, attack=attack.name)
-    return RobustnessCard(
-        recoveries=recoveries,
-        model_name=subject.result.model_name,
-        config=subject.result.config,
-        base=reference.base,
-        unlearned=reference.unlearned,
-        left_out={name: left_out[name] for name in ATTACKS if name in left_out},
-        digests=_digests(subject),
-        provenance=provenance(budget.seed),
-        seconds=time.perf_counter() - start,
-    )
+        try:
+            recoveries[attack.name] = _run(attack, subject, budget)
+        except Exception as error:  # whatever it is, it must not cost what the other attacks found
+            left_out[attack.name] = f"it failed: {sentence_of(error)}"
+        card()
+    return card()
+
+
+def _run(attack: Attack, subject: Subject, budget: Budget) -> Recovery:
+    found = attack.run(subject, dataclasses.replace(budget, progress=False))
+    if not isinstance(found, Recovery):
+        raise RmuLabError(f"The attack {attack.name!r} returned {type(found).__name__}; it must return a Recovery.")
+    try:
+        json.dumps(found.to_dict())
+    except (TypeError, ValueError) as error:
+        raise RmuLabError(f"The attack {attack.name!r} has details that JSON cannot hold: {sentence_of(error)}.") from None
+    return dataclasses.replace(found, attack=attack.name)
+
+
+def _check_base(subject: Subject) -> None:
+    """Raise an error if the model that is to be unlearned by the edit has been already."""
+    parameters = dict(subject.model.named_parameters())
+    edit = subject.result.edit
+    if edit.keys() <= parameters.keys() and all(
+        matrix.to(parameters[name].dtype).equal(read_parameter(subject.model, name).cpu()) for name, matrix in edit.items()
+    ):
+        raise RmuLabError(
+            "The model holds this edit already, or the edit changes nothing; give the base model, before unlearning."
+        )
+
+
+def _earlier(out: Path, subject: Subject, digests: Mapping[str, str], budget: Budget) -> RobustnessCard | None:
+    """The card of an earlier run that is gone on with, if there is one.
+
+    Raises
+    ------
+    RmuLabError
+        if the file holds something else than a card of these attacks.
+    """
+    if not out.exists():
+        return None
+    card = RobustnessCard.load(out)
+    now = {"settings": subject.result.config.to_dict(), "seed": budget.seed, **digests}
+    then = {"settings": card.config.to_dict(), "seed": card.provenance.get("seed"), **card.digests}
+    changed = [name for name in {**now, **then} if now.get(name) != then.get(name)]
+    if changed:
+        raise RmuLabError(f"{out} holds a card with another {', '.join(changed)}; choose another file, or the same run.")
+    return card
 
 
 def _digests(subject: Subject) -> dict[str, str]:
-    """SHA-256 of the questions, and of the other questions and the texts that were given."""
+    """SHA-256 of the base model, the edit, the questions, and the other questions and texts that were given."""
+    found = {f"base {name}": value for name, value in model_digests(subject.model, subject.tokenizer).items()}
+    found["edit"] = tensors_digest(sorted(subject.result.edit.items()))
     asked = {"questions": subject.questions, "dev_questions": subject.dev_questions}
-    found = {name: digest(map(_as_text, rows)) for name, rows in asked.items() if rows}
+    if subject.rephrased is not None:
+        asked |= dict(zip(("rephrased originals", "rephrased"), subject.rephrased, strict=True))
+    found |= {name: digest(map(_as_text, rows)) for name, rows in asked.items() if rows}
     texts = {"forget": subject.forget, "retain": subject.retain}
-    return found | {name: digest(corpus) for name, corpus in texts.items() if corpus}
+    found |= {name: digest(corpus) for name, corpus in texts.items() if corpus}
+    material = {"suffix": subject.suffix, "layer": subject.layer, "n_generations": subject.n_generations}
+    return found | {"material": digest([json.dumps(material)])}
 
 
 def _as_text(row: Mapping[str, Any]) -> str:
-    return json.dumps([row["question"], row["choices"], row["answer"]])
+    named = [row[name] for name in ("id", "original") if name in row]  # by which the rephrased are told apart
+    return json.dumps([row["question"], row["choices"], row["answer"], *named])

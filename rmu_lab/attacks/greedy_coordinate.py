@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,10 +23,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import frozen
 from ..errors import RmuLabError
-from ..files import write_json
+from ..files import digest, write_json
+from ..identity import model_digests
 from ..models import check_positions
 from ..offload import require_in_memory
 from ..provenance import provenance
+from ..stored import checked, reading
 from ..torch_state import in_default_torch_state
 from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
 
@@ -116,6 +118,8 @@ class GCGResult:
     model_name: str
     provenance: dict[str, Any]
     seconds: float
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the model's weights, its settings, its tokenizer, and of the tokens around the suffix."""
 
     @property
     def losses(self) -> list[float]:
@@ -142,17 +146,16 @@ class GCGResult:
         RmuLabError
             if the file does not hold an attack.
         """
-        try:
+        with reading(f"{path} holds no attack of this package", "give a file save() wrote"):
             plain = json.loads(Path(path).read_text(encoding="utf-8"))
             steps = tuple(
-                GCGStep(**step | {"predicted": tuple(step["predicted"]), "true": tuple(step["true"])})
+                checked(GCGStep(**step | {"predicted": tuple(step["predicted"]), "true": tuple(step["true"])}))
                 for step in plain["steps"]
             )
             buffer = tuple((loss, tuple(ids)) for loss, ids in plain["buffer"])
-            config = GCGConfig(**plain["config"])
-            return cls(**plain | {"steps": steps, "buffer": buffer, "config": config, "best_ids": tuple(plain["best_ids"])})
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise RmuLabError(f"{path} holds no attack of this package ({error}); give a file save() wrote.") from None
+            config = checked(GCGConfig(**plain["config"]))
+            tuples = {"steps": steps, "buffer": buffer, "config": config, "best_ids": tuple(plain["best_ids"])}
+            return checked(cls(**plain | tuples))
 
 
 @in_default_torch_state
@@ -203,28 +206,28 @@ def gcg(
     config = config or GCGConfig()
     start = time.perf_counter()
     layout, allowed = _prepare(model, tokenizer, prompt, target, config)
-    if resume:
-        _check_resume(resume, prompt, target, config)
+    around = digest([json.dumps([layout.before, layout.after, layout.target])])
+    digests = model_digests(model, tokenizer) | {"prompt and target": around}
+    if resume is not None:
+        _check_resume(resume, prompt, target, config, digests, len(layout.suffix))
     with frozen(model):
         loss_of = SuffixLoss(model, layout, prefix_cache=config.prefix_cache, batch_size=config.batch_size)
-        if resume:
-            state = _State(resume.best_loss, resume.best_ids, resume.matched, [*resume.buffer])
-            initial_loss, steps = resume.initial_loss, [*resume.steps]
+        if resume is not None:
+            initial_loss = resume.initial_loss
+            search = _Search(resume.best_loss, resume.best_ids, resume.matched, resume.buffer, resume.steps)
         else:
             suffixes = [layout.suffix, *_random_suffixes(allowed, len(layout.suffix), config)]
             losses, matches = loss_of(torch.tensor(suffixes))
-            initial_loss, steps = losses[0].item(), []
-            state = _State(
-                initial_loss, layout.suffix, bool(matches[0]), sorted(zip(losses.tolist(), suffixes, strict=True))
-            )
-        bar = tqdm(total=config.num_steps, initial=len(steps), desc="gcg", unit="step", delay=5, disable=not progress)
+            initial_loss = losses[0].item()
+            buffer = sorted(zip(losses.tolist(), suffixes, strict=True))
+            search = _Search(initial_loss, layout.suffix, bool(matches[0]), tuple(buffer), ())
+        bar = tqdm(total=config.num_steps, initial=len(search.steps), desc="gcg", unit="step", delay=5, disable=not progress)
         try:
             with bar:
-                while len(steps) < config.num_steps and not (config.early_stop and state.matched):
-                    steps.append(
-                        _step(tokenizer, layout, loss_of, allowed, config, state, _generator(config.seed, len(steps)))
-                    )
-                    bar.set_postfix(loss=f"{state.best_loss:.3f}", refresh=False)
+                while len(search.steps) < config.num_steps and not (config.early_stop and search.matched):
+                    # One assignment moves state and record together, so that an interrupt never parts them.
+                    search = _step(tokenizer, layout, loss_of, allowed, config, search)
+                    bar.set_postfix(loss=f"{search.best_loss:.3f}", refresh=False)
                     bar.update()
         except KeyboardInterrupt:
             pass  # the steps done are a result
@@ -233,26 +236,28 @@ def gcg(
         target=target,
         config=config,
         initial_loss=initial_loss,
-        best_loss=state.best_loss,
-        best_string=decoded(tokenizer, state.best_ids),
-        best_ids=state.best_ids,
-        matched=state.matched,
-        steps=tuple(steps),
-        buffer=tuple(state.buffer),
+        best_loss=search.best_loss,
+        best_string=decoded(tokenizer, search.best_ids),
+        best_ids=search.best_ids,
+        matched=search.matched,
+        steps=search.steps,
+        buffer=search.buffer,
         model_name=model.name_or_path or "",
         provenance=provenance(config.seed),
-        seconds=time.perf_counter() - start + (resume.seconds if resume else 0),
+        seconds=time.perf_counter() - start + (resume.seconds if resume is not None else 0),
+        digests=digests,
     )
 
 
-@dataclass
-class _State:
-    """Where a search stands."""
+@dataclass(frozen=True)
+class _Search:
+    """Where a search stands, and the steps that led there."""
 
     best_loss: float
     best_ids: tuple[int, ...]
     matched: bool
-    buffer: list[tuple[float, tuple[int, ...]]]
+    buffer: tuple[tuple[float, tuple[int, ...]], ...]
+    steps: tuple[GCGStep, ...]
 
 
 def _step(
@@ -261,15 +266,15 @@ def _step(
     loss_of: SuffixLoss,
     allowed: Tensor,
     config: GCGConfig,
-    state: _State,
-    generator: torch.Generator,
-) -> GCGStep:
-    """One step; moves `state` on when it is complete."""
-    suffix = torch.tensor(state.buffer[0][1])
+    search: _Search,
+) -> _Search:
+    """Take one step, and return where the search stands after it."""
+    suffix = torch.tensor(search.buffer[0][1])
     loss, gradient, norm = loss_of.gradient(suffix)
     candidates = sample_candidates(
         suffix, gradient, allowed,
-        width=config.search_width, topk=config.topk, n_replace=config.n_replace, generator=generator,
+        width=config.search_width, topk=config.topk, n_replace=config.n_replace,
+        generator=_generator(config.seed, len(search.steps)),
     )  # fmt: skip
     if config.filter_ids:
         candidates = candidates[layout.as_text(tokenizer, candidates)]
@@ -280,20 +285,23 @@ def _step(
     losses, matches = loss_of(candidates)
     lowest = int(losses.argmin())
     found = (losses[lowest].item(), tuple(candidates[lowest].tolist()))
-    if found[0] < state.best_loss:
-        (state.best_loss, state.best_ids), state.matched = found, bool(matches[lowest])
+    best, matched = ((search.best_loss, search.best_ids), search.matched)
+    if found[0] < search.best_loss:
+        best, matched = found, bool(matches[lowest])
+    buffer = search.buffer
     if config.buffer_size == 0:
-        state.buffer = [found]
-    elif found[0] < state.buffer[-1][0]:
-        state.buffer = sorted([*state.buffer[:-1], found])
-    return GCGStep(
+        buffer = (found,)
+    elif found[0] < buffer[-1][0]:
+        buffer = tuple(sorted([*buffer[:-1], found]))
+    step = GCGStep(
         loss=loss,
         gradient_norm=norm,
         predicted=tuple(predicted_gains(suffix, gradient, candidates).tolist()),
         true=tuple((loss - losses).tolist()),
-        best_loss=state.best_loss,
+        best_loss=best[0],
         suffix=decoded(tokenizer, found[1]),
     )
+    return _Search(*best, matched, buffer, (*search.steps, step))
 
 
 def _prepare(
@@ -320,13 +328,21 @@ def _generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step + 1)
 
 
-def _check_resume(resume: GCGResult, prompt: str, target: str, config: GCGConfig) -> None:
+def _check_resume(
+    resume: GCGResult, prompt: str, target: str, config: GCGConfig, digests: Mapping[str, str], length: int
+) -> None:
     free = ("num_steps", "batch_size", "prefix_cache", "early_stop")
     same = [dataclasses.replace(c, **{name: getattr(config, name) for name in free}) for c in (resume.config, config)]
     if (resume.prompt, resume.target) != (prompt, target) or same[0] != same[1]:
         raise RmuLabError(
             f"The attack to go on with has another prompt, target or config; only {', '.join(free)} may differ."
         )
+    if changed := [name for name in digests if resume.digests.get(name) != digests[name]]:
+        raise RmuLabError(
+            f"The attack to go on with is of another {', '.join(changed)}; begin anew, or give what it was of."
+        )
+    if not resume.buffer or any(len(ids) != length for ids in (resume.best_ids, *(ids for _, ids in resume.buffer))):
+        raise RmuLabError(f"The attack to go on with has no suffix of {length} tokens; begin anew.")
 
 
 @dataclass(frozen=True)

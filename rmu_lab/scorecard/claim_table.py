@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 from ..errors import RmuLabError
 from ..estimates import Number
+from ..files import write_text
+from ..stored import sentence_of
 from .claims import CLAIMS, Claim
 from .sources import NotMeasuredError
 
@@ -114,15 +115,9 @@ def rewrite(path: Path, notebooks: str) -> None:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RmuLabError(f"{path} cannot be read ({error}); give a Markdown file.") from None
+    except (OSError, ValueError) as error:
+        raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a Markdown file.") from None
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise RmuLabError(f"{path} has no place for the table; write {START} and {END} where it is to stand.")
     before, rest = text.split(START)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(f"{before}{START}\n{markdown(notebooks)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
-        os.replace(draft, path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise RmuLabError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
+    write_text(path, f"{before}{START}\n{markdown(notebooks)}\n{END}{rest.split(END)[1]}")

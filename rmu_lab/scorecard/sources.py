@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import RmuLabError
 from ..estimates import Number, Numbers
-from ..files import data_folder, file_digest, read_json_lines, write_json
+from ..files import check_file, data_folder, file_digest, read_json_lines, write_json
 from ..provenance import provenance, versions
+from ..stored import checked, reading
 from .stored_numbers import rmu_config
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Measurement:
     settings: Mapping[str, Any]
     data: tuple[str, ...] = ("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl")
     """Files below `data/` that decide the numbers."""
+    _line: ClassVar[str] = "rmu-lab claims --run ID --out data/results/claims"
 
     @property
     def file(self) -> str:
@@ -79,7 +82,9 @@ class Measurement:
 
     def stored(self) -> Numbers:
         """See `Source`."""
-        return {name: Number.from_dict(plain) for name, plain in self._record()["numbers"].items()}
+        record = self._record()
+        with _reading(self.file, self._line):
+            return {name: checked(Number.from_dict(plain)) for name, plain in record["numbers"].items()}
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`."""
@@ -89,10 +94,11 @@ class Measurement:
 
     def on(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, out: Path | None = None) -> Numbers:
         """Measure the numbers anew on a model that is loaded already, and keep them in `out` if it is given."""
+        if out is not None:
+            check_file(out / f"{self.name}.json", parents=True)  # before the work
         start = time.perf_counter()
         numbers = self.measure(model, tokenizer, **self.settings)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
             record = {
                 "measurement": self.name,
                 "model": model.name_or_path,
@@ -109,15 +115,16 @@ class Measurement:
         """See `Source`."""
         record = self._record()
         found = []
-        if record["settings"] != json.loads(json.dumps(dict(self.settings))):
-            found.append("its settings are not those of the code")
-        for name in self.data:
-            if record["data"].get(name) != file_digest(data_folder() / name):
-                found.append(f"data/{name} has changed since")
-        return found + old_versions(record["provenance"])
+        with _reading(self.file, self._line):
+            if record["settings"] != json.loads(json.dumps(dict(self.settings))):
+                found.append("its settings are not those of the code")
+            for name in self.data:
+                if record["data"].get(name) != file_digest(data_folder() / name):
+                    found.append(f"data/{name} has changed since")
+            return found + old_versions(record["provenance"])
 
     def _record(self) -> dict[str, Any]:
-        (record,) = read_result(self.file, "rmu-lab claims --run ID --out data/results/claims")
+        (record,) = read_result(self.file, self._line)
         return record
 
 
@@ -138,7 +145,9 @@ class StoredSweep:
 
     def stored(self) -> Numbers:
         """See `Source`."""
-        return self.numbers([row for file in (self.file, *self.more) for row in self._rows(file)])
+        rows = [row for file in (self.file, *self.more) for row in self._rows(file)]
+        with _reading(self.file, self.line):
+            return self.numbers(rows)
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`; stopped, it goes on where it was."""
@@ -160,8 +169,7 @@ class StoredSweep:
                 "give --out FOLDER for its rows, and the same again to go on after a stop."
             )
         texts = load_corpus("forget_bio"), load_corpus("retain_general")
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / Path(self.file).name
+        path = check_file(out / Path(self.file).name, parents=True)
         return self.numbers(sweep(*load_model(MODEL, device="cpu"), *texts, configs, self._questions(rows), out=path))
 
     def stale(self) -> list[str]:
@@ -170,19 +178,20 @@ class StoredSweep:
         from ..sweeps.worker import question_digests
         from ..unlearning.batches import corpus_digests, topic_texts
 
-        rows = self._rows(self.file)
+        by_file = {file: self._rows(file) for file in (*self.more, self.file)}
         texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
-        found = dict.fromkeys(self.more, texts) | {self.file: texts | question_digests(self._questions(rows))}
-        problems = {
-            problem
-            for file, today in found.items()
-            for row in self._rows(file)
-            for problem in (
-                *(f"{file}: {name} has changed since" for name in today if row.digests.get(name) != today[name]),
-                *old_versions(row.provenance),
-            )
-        }
-        return sorted(problems)
+        with _reading(self.file, self.line):
+            asked = question_digests(self._questions(by_file[self.file]))
+            problems = {
+                problem
+                for file, rows in by_file.items()
+                for row in rows
+                for problem in (
+                    *_changed(file, row, texts | asked if file == self.file else texts),
+                    *old_versions(row.provenance),
+                )
+            }
+            return sorted(problems)
 
     def _rows(self, file: str) -> list[SweepRow]:
         from ..sweeps.rows import load_sweep
@@ -214,7 +223,9 @@ class Benchmark:
 
     def stored(self) -> Numbers:
         """See `Source`."""
-        return self.numbers(read_result(self.file, self.line))
+        records = read_result(self.file, self.line)
+        with _reading(self.file, self.line):
+            return self.numbers(records)
 
     def fresh(self, out: Path | None) -> Numbers:
         """See `Source`."""
@@ -224,7 +235,13 @@ class Benchmark:
 
     def stale(self) -> list[str]:
         """See `Source`."""
-        return sorted({old for row in read_result(self.file, self.line) for old in old_versions(row["provenance"])})
+        records = read_result(self.file, self.line)
+        with _reading(self.file, self.line):
+            return sorted({old for row in records for old in old_versions(row["provenance"])})
+
+
+def _changed(file: str, row: SweepRow, today: Mapping[str, str]) -> list[str]:
+    return [f"{file}: {name} has changed since" for name in today if row.digests.get(name) != today[name]]
 
 
 def read_result(file: str, line: str) -> list[dict[str, Any]]:
@@ -247,13 +264,15 @@ def read_result(file: str, line: str) -> list[dict[str, Any]]:
         raise not_measured(file, line)
     if path.suffix == ".jsonl":
         return [row for _, row in read_json_lines(path)]
-    try:
+    with _reading(file, line):
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
-        raise RmuLabError(f"{path} is not a stored result; make it anew with `{line}`.")
-    return [record]
+        if not isinstance(record, dict):
+            raise TypeError(f"it holds {type(record).__name__}, not an object")
+        return [record]
+
+
+def _reading(file: str, line: str) -> AbstractContextManager[None]:
+    return reading(f"{results_folder() / file} is not a stored result", f"make it anew with `{line}`")
 
 
 def not_measured(file: str, line: str) -> NotMeasuredError:

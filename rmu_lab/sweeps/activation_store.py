@@ -50,7 +50,9 @@ class ActivationStore:
             return
         try:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix=self.prefix, dir=self.scratch)
+                self._folder = tempfile.TemporaryDirectory(
+                    prefix=self.prefix, dir=self.scratch, ignore_cleanup_errors=True
+                )  # an error of tidying up would hide why a sweep stopped
             path = Path(self._folder.name) / f"{next(self._numbers)}.safetensors"
             save_file({str(depth): tensor.cpu().contiguous() for depth, tensor in tensors.items()}, path)
         except (OSError, SafetensorError) as error:

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
+from ..stored import sentence_of
 from .rows import SweepRow
 from .worker import Group, Job, Worker
 
@@ -77,7 +78,7 @@ def work_on_ray(
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise RmuLabError(
-                f"No Ray cluster was reached at {address!r} ({error}); start one, or use ray='local'."
+                f"No Ray cluster was reached at {address!r} ({sentence_of(error)}); start one, or use ray='local'."
             ) from error
     actors: list[Any] = []
     try:
@@ -112,7 +113,7 @@ def work_on_ray(
                 deaths += 1
                 if deaths > MOST_DEATHS:
                     raise RmuLabError(
-                        f"{deaths} workers died one after the other ({_first_line(error)}); the rows so far are kept. "
+                        f"{deaths} workers died one after the other ({sentence_of(error)}); the rows so far are kept. "
                         "Give each more memory, or use fewer of them."
                     ) from error
                 waiting.appendleft(group)
@@ -142,7 +143,3 @@ def _check_listening(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

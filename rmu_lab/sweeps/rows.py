@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
+from ..files import check_file
+from ..stored import checked, reading
 from ..unlearning.config import MethodConfig
 from ..unlearning.method_table import config_from_dict
 
@@ -62,12 +64,10 @@ class SweepRow:
         RmuLabError
             if it is not what `to_dict` gives.
         """
-        try:
+        with reading("This is no row of a sweep", "give a file that sweep() wrote"):
             scores = {name: Accuracy.from_dict(score) for name, score in plain["scores"].items()}
             config = None if plain["config"] is None else config_from_dict(plain["config"])
-            return cls(**{**plain, "scores": scores, "config": config})
-        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise RmuLabError(f"This is no row of a sweep ({error}); give a file that sweep() wrote.") from None
+            return checked(cls(**{**plain, "scores": scores, "config": config}))
 
 
 def row_key(config: MethodConfig | None, style: str, model_name: str, digests: Mapping[str, str]) -> str:
@@ -87,7 +87,19 @@ def load_sweep(path: str | Path) -> list[SweepRow]:
     path = Path(path)
     if not path.is_file():
         raise RmuLabError(f"There is no file {path}; give one that sweep() wrote.")
-    return [SweepRow.from_dict(row) for row in _read(path)[0]]
+    return [row_from(path, number, row) for number, row in enumerate(_read(path)[0], 1)]
+
+
+def row_from(path: Path, number: int, plain: Mapping[str, Any]) -> SweepRow:
+    """Make a row of one line of a sweep's file; errors name both.
+
+    Raises
+    ------
+    RmuLabError
+        if it is not what `SweepRow.to_dict` gives.
+    """
+    with reading(f"{path}, line {number} is no row of a sweep", "give a new file, or one sweep() wrote"):
+        return SweepRow.from_dict(plain)
 
 
 def _read(path: Path) -> tuple[list[dict], int]:
@@ -110,7 +122,9 @@ def _read(path: Path) -> tuple[list[dict], int]:
                 raise ValueError
             if whole:
                 rows.append(json.loads(line))
-        except ValueError:
+                if not isinstance(rows[-1]["key"], str):  # a sweep looks rows up by it
+                    raise ValueError
+        except (ValueError, RecursionError):
             raise RmuLabError(
                 f"{path}, line {number} is no row of a sweep; give a new file, or one sweep() wrote."
             ) from None
@@ -133,9 +147,9 @@ class RowFile:
         RmuLabError
             if another sweep holds it, it cannot be written, or it is not a sweep's.
         """
+        check_file(self.path, parents=True)
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
             self._lock.acquire()
         except Timeout:
             raise RmuLabError(f"Another sweep is writing to {self.path}; wait for it or choose another file.") from None
@@ -143,21 +157,28 @@ class RowFile:
             raise self._unwritable(error) from None
         try:
             self.rows, whole = _read(self.path) if self.path.exists() else ([], 0)
-            self._file = open(self.path, "ab")  # closed by __exit__
+            self._file = open(self.path, "ab", buffering=0)  # closed by __exit__, with nothing left to write
             self._file.truncate(whole)
+            self._remove_abandoned()
         except OSError as error:
             self._lock.release()
             raise self._unwritable(error) from None
-        except RmuLabError:
+        except BaseException:
             self._lock.release()
             raise
-        for abandoned in self.path.parent.glob(f"{self.scratch_prefix}*"):  # we hold the lock, so nobody uses it
-            shutil.rmtree(abandoned, ignore_errors=True)
         return self
 
+    def _remove_abandoned(self) -> None:
+        """Remove activations of a killed sweep; we hold the lock, so nobody uses them."""
+        for folder in self.path.parent.iterdir():  # no glob: the file's name may look like a pattern
+            if folder.name.startswith(self.scratch_prefix):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._lock.release()
+        try:
+            self._file.close()
+        finally:
+            self._lock.release()
 
     def append(self, row: SweepRow) -> None:
         """Add a row and wait until it is on the disk.
@@ -168,9 +189,11 @@ class RowFile:
             if it cannot be written; the rows before it are safe.
         """
         plain = row.to_dict()
+        line = json.dumps(plain).encode() + b"\n"
         try:
-            self._file.write(json.dumps(plain).encode() + b"\n")
-            self._file.flush()
+            left = memoryview(line)
+            while left:  # a full disk may take a part
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._unwritable(error) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,11 +23,12 @@ from ..evaluate import Style
 from ..models import plain_model
 from ..offload import is_offloaded
 from ..provenance import provenance
-from ..unlearning.batches import topic_texts
+from ..stored import sentence_of
+from ..unlearning.batches import text_lengths, topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
 from ..unlearning.method_table import config_class, config_of, method_of
 from .on_ray import work_on_ray
-from .rows import RowFile, SweepRow
+from .rows import RowFile, SweepRow, row_from
 from .worker import Group, Job, groups_of, job_digests, work
 
 if TYPE_CHECKING:
@@ -156,9 +158,15 @@ def sweep(
             "Some weights of this model are offloaded, and a sweep needs them at hand; load it without device_map, or call "
             "unlearn and accuracy for each setting."
         )
+    if workers is not None and workers < 1:
+        raise RmuLabError(f"workers is {workers}; give a number of processes from 1.")
     for config in configs:
         method_of(config).check(model, config)
+        _check_record(config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
+    for config in configs:
+        if isinstance(config, UnlearnConfig):
+            text_lengths(texts, config)
     asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}
     with RowFile(out) as file:
         job = Job(
@@ -177,7 +185,10 @@ def sweep(
             progress=progress,
         )
         wanted = {job.key(config): config for config in (None, *configs)}
-        done = {row["key"]: row for row in file.rows if row["key"] in wanted}
+        for number, plain in enumerate(file.rows, 1):
+            if plain["key"] in wanted:
+                row_from(file.path, number, plain)  # what cannot be read is noticed before anything is run
+        done = {plain["key"] for plain in file.rows}
         todo = [config for key, config in wanted.items() if key not in done]
         settings = [config for config in todo if config is not None]
         job = dataclasses.replace(job, configs=tuple(settings))
@@ -189,5 +200,16 @@ def sweep(
                 for row in rows:
                     file.append(row)
                     bar.update()
-        done = {row["key"]: row for row in file.rows}
-    return [SweepRow.from_dict(done[key]) for key in wanted]
+        rows_by_key = {row["key"]: row for row in file.rows}
+    return [SweepRow.from_dict(rows_by_key[key]) for key in wanted]
+
+
+def _check_record(config: MethodConfig) -> None:
+    """Raise an error if a setting's row could not be stored."""
+    for name, value in config.to_dict().items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise RmuLabError(
+                f"{name} is {value!r}, which no row can hold ({sentence_of(error)}); give plain values."
+            ) from None

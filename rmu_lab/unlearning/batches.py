@@ -65,13 +65,13 @@ def corpus_digests(texts: TopicTexts) -> dict[str, str]:
     return {f"{role} {topic}": digest(corpus) for (role, topic), corpus in texts.items()}
 
 
-def topic_batches(tokenizer: PreTrainedTokenizerBase, texts: TopicTexts, config: UnlearnConfig) -> TopicBatches:
-    """Return the token batches of every role and topic, cut and padded as `config` says.
+def text_lengths(texts: TopicTexts, config: UnlearnConfig) -> dict[tuple[str, str], int]:
+    """Return the tokens after which texts are cut, by role and topic.
 
     Raises
     ------
     RmuLabError
-        if a text is shorter than two tokens, or `forget_lengths` fits another number of topics.
+        if `forget_lengths` fits another number of topics.
     """
     lengths = dict.fromkeys(texts, config.max_length)
     if config.forget_lengths is not None:
@@ -81,6 +81,18 @@ def topic_batches(tokenizer: PreTrainedTokenizerBase, texts: TopicTexts, config:
                 f"forget_lengths has {len(config.forget_lengths)} numbers for {len(topics)} topics; give one for each."
             )
         lengths |= {("forget", topic): length for topic, length in zip(topics, config.forget_lengths, strict=True)}
+    return lengths
+
+
+def topic_batches(tokenizer: PreTrainedTokenizerBase, texts: TopicTexts, config: UnlearnConfig) -> TopicBatches:
+    """Return the token batches of every role and topic, cut and padded as `config` says.
+
+    Raises
+    ------
+    RmuLabError
+        if a text is shorter than two tokens, or `forget_lengths` fits another number of topics.
+    """
+    lengths = text_lengths(texts, config)
     return {
         key: token_batches(tokenizer, corpus, config.batch_size, lengths[key], config.padding_side)
         for key, corpus in texts.items()

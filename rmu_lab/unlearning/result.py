@@ -23,6 +23,7 @@ from ..interrupts import uninterrupted
 from ..models import load_model, no_progress_bars, plain_model
 from ..offload import read_parameter, write_parameter
 from ..provenance import provenance
+from ..stored import checked, reading
 from .config import MethodConfig
 from .distributed import launched_processes
 from .method_table import config_from_dict
@@ -204,14 +205,12 @@ class UnlearnResult:
             if the folder does not hold a result.
         """
         path = Path(path)
-        try:
+        with reading(f"{path} holds no result of this package", "give a folder save() wrote"):
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
-            config = config_from_dict(record["config"])
+            edit, directions = _under("edit/", tensors), _under("direction/", tensors)
             plain = {name: record[name] for name in _PLAIN_FIELDS if name != "base"} | {"base": record.get("base")}
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise RmuLabError(f"{path} holds no result of this package ({error}); give a folder save() wrote.") from None
-        return cls(edit=_under("edit/", tensors), directions=_under("direction/", tensors), config=config, **plain)
+            return checked(cls(edit=edit, directions=directions, config=config_from_dict(record["config"]), **plain))
 
     def save_model(
         self,

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import sys
@@ -121,7 +122,7 @@ def test_what_lacks_time_or_material_is_named(subject, model, tokenizer, result,
 def test_questions_alone_are_enough(model, tokenizer, result):
     card = gauntlet(Subject(model, tokenizer, result, QUESTIONS), budget=QUIET)
     assert list(card.recoveries) == ["quantise to 8 bits", "quantise to 4 bits", "prefilled"]
-    assert list(card.digests) == ["questions"]
+    assert list(card.digests) == ["base weights", "base settings", "base tokenizer", "edit", "questions", "material"]
     assert card.left_out == {
         "rephrased": "no rephrased questions were given",
         "suffix": "no suffix was given",
@@ -199,12 +200,102 @@ def test_a_registered_attack_can_refuse_its_material_and_has_to_return_a_recover
         raise RmuLabError(f"no whispering with seed {budget.seed}")
 
     register_attack("silent")(lambda subject, budget: None)
-    with pytest.raises(RmuLabError, match="The attack 'silent' returned NoneType; it must return a Recovery"):
-        gauntlet(subject, only=["silent"], budget=QUIET)
+    left_out = gauntlet(subject, only=["silent"], budget=QUIET).left_out["silent"]
+    assert left_out == "it failed: The attack 'silent' returned NoneType; it must return a Recovery"
     register_attack("whispered", check=refuse)(shout_on)
     monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
     with pytest.raises(RmuLabError, match="no whispering with seed 3"):
         gauntlet(subject, budget=Budget(seed=3, progress=False))
+
+
+# -- a card that is kept attack by attack -----------------------------------------------------------------------------
+
+
+def unserialisable(subject, budget):
+    return dataclasses.replace(subject.ask_again("", subject.questions), details={"tensor": torch.zeros(1)})
+
+
+def test_one_failing_attack_costs_no_other(subject, table, model, tmp_path):
+    register_attack("raises")(lambda subject, budget: {}["key"])
+    register_attack("diverges")(lambda subject, budget: torch.zeros(2) @ torch.zeros(3))
+    register_attack("unstorable")(unserialisable)
+    register_attack("shouted")(shout_on)
+    asked, before = ["prefilled", "raises", "diverges", "unstorable", "shouted"], weights_of(model)
+    card = gauntlet(subject, only=asked, budget=QUIET, out=tmp_path / "card.json")
+    assert list(card.recoveries) == ["prefilled", "shouted"] and same_weights(model, before)
+    assert card.left_out["raises"] == "it failed: 'key' is missing"
+    assert card.left_out["diverges"].startswith("it failed: ") and "size" in card.left_out["diverges"]
+    assert "details that JSON cannot hold" in card.left_out["unstorable"]
+    assert RobustnessCard.load(tmp_path / "card.json") == card
+
+
+def test_a_stopped_run_goes_on_and_runs_nothing_twice(subject, table, tmp_path):
+    ran, path = [], tmp_path / "card.json"
+
+    def stop(subject, budget):
+        raise KeyboardInterrupt
+
+    def count(subject, budget):
+        ran.append(budget.seed)
+        return subject.ask_again("", subject.questions)
+
+    register_attack("counted")(count)
+    register_attack("stopped")(stop)
+    with pytest.raises(KeyboardInterrupt):
+        gauntlet(subject, only=["counted", "stopped"], budget=QUIET, out=path)
+    part = RobustnessCard.load(path)
+    assert list(part.recoveries) == ["counted"] and part.left_out["stopped"] == "it has not run yet"
+    table["stopped"] = dataclasses.replace(table["stopped"], run=count)
+    card = gauntlet(subject, only=["counted", "stopped", "prefilled"], budget=QUIET, out=path)
+    assert list(card.recoveries) == ["prefilled", "counted", "stopped"] and ran == [0, 0]
+    assert card.recoveries["counted"] == part.recoveries["counted"] and card.seconds > part.seconds
+    assert RobustnessCard.load(path) == card
+
+
+def test_a_card_of_something_else_is_not_gone_on_with(subject, model, tokenizer, result, tmp_path):
+    path = tmp_path / "card.json"
+    whole = dataclasses.replace(subject, rephrased=(QUESTIONS, REPHRASED))
+    gauntlet(whole, only=["prefilled"], budget=QUIET, out=path)
+    content = path.read_bytes()
+    edit = {name: matrix + 1 for name, matrix in result.edit.items()}
+    other_model = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other_model.parameters())[0, 0] += 1e-3
+    rotated = copy.deepcopy(model)
+    rotated.config.rope_parameters["rope_theta"] = 5.0
+    template = copy.deepcopy(tokenizer)
+    template.chat_template = "{{ messages[0].content }}"
+    for change, what in (
+        ({"questions": QUESTIONS[1:]}, "questions"),
+        ({"dev_questions": DEV[1:]}, "dev_questions"),
+        ({"forget": RETAIN}, "forget"),
+        ({"suffix": " old fish"}, "material"),
+        ({"rephrased": (QUESTIONS, REPHRASED[:3])}, "rephrased"),
+        ({"result": dataclasses.replace(result, edit=edit)}, "edit"),
+        ({"model": other_model}, "base weights"),
+        ({"model": rotated}, "base settings"),
+        ({"tokenizer": template}, "base tokenizer"),
+    ):
+        with pytest.raises(RmuLabError, match=f"holds a card with another {what}; choose another file"):
+            gauntlet(dataclasses.replace(whole, **change), only=["prefilled"], budget=QUIET, out=path)
+    with pytest.raises(RmuLabError, match="holds a card with another seed"):
+        gauntlet(whole, only=["prefilled"], budget=dataclasses.replace(QUIET, seed=1), out=path)
+    assert path.read_bytes() == content
+    tokenizer(["a", "the sea"], padding=True, truncation=True, max_length=1)  # leaves its mark in a tokenizer
+    assert gauntlet(whole, only=["prefilled"], budget=QUIET, out=path).recoveries
+
+
+def test_the_card_has_a_place_before_anything_is_asked(subject, tmp_path, monkeypatch):
+    monkeypatch.setattr("rmu_lab.evaluate.option_scores", lambda *_, **__: 1 / 0)
+    (tmp_path / "other.json").write_text("[]")
+    for out, message in (("missing/card.json", "cannot be written"), ("other.json", "holds no card")):
+        with pytest.raises(RmuLabError, match=message):
+            gauntlet(subject, budget=QUIET, out=tmp_path / out)
+
+
+def test_the_unlearned_model_is_not_taken_for_its_base(subject, model, result):
+    with result.applied(model), pytest.raises(RmuLabError, match="holds this edit already, or the edit changes nothing"):
+        gauntlet(subject, budget=QUIET)
 
 
 def leaves(plain, place=()):

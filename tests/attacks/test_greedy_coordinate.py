@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import sys  # the package's attribute of that name is the function, not the module
 from itertools import pairwise
@@ -337,3 +338,68 @@ def test_models_whose_cache_cannot_be_gone_on_from(kind, tokenizer):
         for cache in (True, False)
     )
     assert ours.losses == theirs.losses
+
+
+# -- interrupts, and what a search goes on from -----------------------------------------------------------------------
+
+
+class Interrupter:
+    """Presses Ctrl-C at the n-th line of this package's search, as `sys.settrace` sees them."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_name not in ("gcg", "_step") or "greedy_coordinate" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("buffer_size", [0, 2])
+def test_wherever_a_search_is_interrupted_it_goes_on_as_if_it_had_not_been(buffer_size, tokenizer):
+    model, config = tiny_model("llama"), dataclasses.replace(SMALL, num_steps=3, buffer_size=buffer_size)
+    whole, results, traced = gcg(model, tokenizer, PROMPT, TARGET, config, progress=False), 0, sys.gettrace()
+    for at in range(20, 140, 3):
+        sys.settrace(Interrupter(at))
+        try:
+            part = gcg(model, tokenizer, PROMPT, TARGET, config, progress=False)
+        except KeyboardInterrupt:  # before the first step or after the last
+            continue
+        finally:
+            sys.settrace(traced)
+        results += 1
+        resumed = gcg(model, tokenizer, PROMPT, TARGET, config, resume=part, progress=False)
+        for name in ("steps", "buffer", "best_loss", "best_ids", "matched"):
+            assert getattr(resumed, name) == getattr(whole, name), (at, name)
+    assert results > 20
+
+
+def test_a_search_of_another_model_or_tokenizer_is_not_gone_on_with(tokenizer):
+    model = tiny_model("llama")
+    found = gcg(model, tokenizer, PROMPT, TARGET, SMALL, progress=False)
+    longer = dataclasses.replace(SMALL, num_steps=5)
+    rotated = tiny_model("llama")
+    rotated.config.rope_parameters["rope_theta"] = 5.0
+    template = copy.deepcopy(tokenizer)
+    template.chat_template = "{{ messages[0].content }}"
+    for other, words, what in (
+        (tiny_model("llama", seed=1), tokenizer, "weights"),
+        (rotated, tokenizer, "settings"),
+        (model, template, "tokenizer"),
+    ):
+        with pytest.raises(RmuLabError, match=rf"The attack to go on with is of another {what}\b.*; begin anew"):
+            gcg(other, words, PROMPT, TARGET, longer, resume=found, progress=False)
+    for damaged in (
+        dataclasses.replace(found, digests={}),  # of a version that did not store them
+        dataclasses.replace(found, buffer=()),
+        dataclasses.replace(found, best_ids=found.best_ids[1:]),
+    ):
+        with pytest.raises(RmuLabError, match=r"The attack to go on with .*; begin anew"):
+            gcg(model, tokenizer, PROMPT, TARGET, longer, resume=damaged, progress=False)
+    with pytest.raises(RmuLabError, match="another prompt, target or config"):
+        gcg(model, tokenizer, PROMPT, " another target", longer, resume=found, progress=False)
+    assert len(gcg(tiny_model("llama"), tokenizer, PROMPT, TARGET, longer, resume=found, progress=False).steps) == 5

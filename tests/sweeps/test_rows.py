@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from filelock import FileLock
@@ -94,3 +97,59 @@ def test_stored_rows_have_todays_keys(file):
     """A new setting must not change them, or every stored sweep would be made again."""
     for row in load_sweep(file):
         assert row_key(row.config, "cloze", row.model_name, row.digests) == row.key
+
+
+# -- full disks, names that look like patterns, damaged rows ----------------------------------------------------------
+
+
+def test_a_full_disk_is_said_and_the_lock_is_given_back(tmp_path):
+    """A limit on a file's size stands for the full disk."""
+    path = tmp_path / "rows.jsonl"
+    program = textwrap.dedent(
+        """
+        import resource, sys
+        from filelock import FileLock
+        from rmu_lab import RmuLabError, load_sweep
+        from rmu_lab.sweeps.rows import RowFile
+        from tests.sweeps.test_rows import row
+        soft = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, soft[1]))
+        try:
+            with RowFile(sys.argv[1]) as file:
+                for number in range(100):
+                    file.append(row(number))
+        except RmuLabError as error:
+            print(error)
+        with FileLock(file.path.with_name(".rows.jsonl.lock"), timeout=0):
+            print("free,", len(load_sweep(sys.argv[1])), "rows")
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+        with RowFile(sys.argv[1]) as file:
+            file.append(row(5))
+        print(len(load_sweep(sys.argv[1])), "rows")
+        """
+    )
+    outcome = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    said, free, after = outcome.stdout.splitlines()
+    assert "rows.jsonl cannot be written (File too large); choose another file or free space there" in said
+    whole = int(free.split()[1])
+    assert whole >= 1 and after == f"{whole + 1} rows" and outcome.returncode == 0, outcome
+
+
+def test_a_name_that_looks_like_a_pattern_deletes_nothing(tmp_path):
+    others = [tmp_path / f".{name}.jsonl-activations-abc" for name in ("rows", "r1", "r[1]")]
+    for folder in others:
+        folder.mkdir()
+    for name in ("r*.jsonl", "*", "r[1].jsonl"):
+        with RowFile(tmp_path / name):
+            pass
+    assert [folder.exists() for folder in others] == [True, True, False]  # the last is its own
+
+
+@pytest.mark.parametrize("change", [{"key": 3}, {"seconds": "long"}, {"scores": {"q": 3}}, {"config": {"method": "magic"}}])
+def test_a_row_of_wrong_types_is_named(change, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with RowFile(path) as file:
+        file.append(row(0))
+    path.write_bytes(path.read_bytes() + json.dumps({"key": "key 1"} | row(1).to_dict() | change).encode() + b"\n")
+    with pytest.raises(RmuLabError, match=r"rows\.jsonl, line 2 is no row of a sweep"):
+        load_sweep(path)

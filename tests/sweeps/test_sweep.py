@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import json
 import random
 import signal
 import subprocess
@@ -334,3 +335,37 @@ def test_two_workers_on_ray_make_the_same_rows_even_if_one_is_killed(ray, tokeni
 def test_errors_on_ray(ray, tokenizer, tmp_path):
     with pytest.raises(RmuLabError, match=r"No Ray cluster was reached at '127\.0\.0\.1:1'"):
         sweep(tiny_model("llama"), tokenizer, FORGET, RETAIN, [SHORT], ASKED, out=tmp_path / "a.jsonl", ray="127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"forget_lengths": [(8, 12)]}, "forget_lengths has 2 numbers for 1 topics"),
+        ({"seed": [2**40 + 0j]}, "seed is .*(which no row can hold|give)"),
+    ],
+)
+def test_settings_that_cannot_be_run_or_stored_are_found_before_anything_is_scored(
+    settings, message, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "accuracy", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(RmuLabError, match=message):
+        configs = grid(base=SHORT, **settings)
+        sweep(tiny_model("llama"), tokenizer, FORGET, RETAIN, configs, ASKED, out=tmp_path / "rows.jsonl", progress=False)
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_number_of_workers_that_is_none(workers, tokenizer, tmp_path):
+    with pytest.raises(RmuLabError, match=f"workers is {workers}; give a number of processes from 1"):
+        sweep(tiny_model("llama"), tokenizer, FORGET, RETAIN, [SHORT], ASKED, out=tmp_path / "rows.jsonl", workers=workers)
+
+
+def test_a_damaged_row_is_noticed_before_the_others_are_made(tokenizer, tmp_path, monkeypatch):
+    path, model = tmp_path / "rows.jsonl", tiny_model("llama")
+    sweep(model, tokenizer, FORGET, RETAIN, [SHORT], ASKED, out=path, progress=False)
+    base, row = path.read_text().splitlines()
+    path.write_text(json.dumps(json.loads(base) | {"scores": 3}) + "\n" + row + "\n")
+    monkeypatch.setattr(worker, "accuracy", lambda *_, **__: pytest.fail("scored"))
+    more = [SHORT, dataclasses.replace(SHORT, seed=1)]
+    with pytest.raises(RmuLabError, match=r"rows\.jsonl, line 1 is no row of a sweep"):
+        sweep(model, tokenizer, FORGET, RETAIN, more, ASKED, out=path, progress=False)
