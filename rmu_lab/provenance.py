@@ -1,11 +1,17 @@
-"""What a stored result must carry to be believed and repeated: versions, machine, time."""
+"""What a stored result must carry to be believed and repeated: code, versions, machine, time."""
 
+import hashlib
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib import metadata
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
 
 
 def versions() -> dict[str, str]:
@@ -27,15 +33,47 @@ def machine() -> dict[str, str | int]:
     }
 
 
+@cache  # as it was when this process first asked
+def code() -> dict[str, str | None]:
+    """Return the SHA-256 of this package's Python files, and the commit they are of.
+
+    Returns
+    -------
+    dict
+        ``digest``; and ``commit``, with ``-dirty`` behind it if files differ from it, or None where the package does not
+        lie in its repository.
+    """
+    total = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(_PACKAGE).as_posix()):
+        text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
+        name = path.relative_to(_PACKAGE).as_posix().encode()
+        total.update(hashlib.sha256(name).digest() + hashlib.sha256(text).digest())
+    return {"digest": total.hexdigest(), "commit": _commit()}
+
+
 def provenance(seed: int | None = None) -> dict:
-    """Return command, versions, seed, machine and time (UTC), for the head of a stored result."""
+    """Return command, code, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
         "command": _command(sys.orig_argv),
+        "code": code(),
         "versions": versions(),
         "seed": seed,
         "machine": machine(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _commit() -> str | None:
+    """What git says of the folder of this package, if it is under version control there."""
+    try:
+        for question in (
+            ["ls-files", "--error-unmatch", Path(__file__).name],
+            ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        ):
+            answer = subprocess.run(["git", *question], cwd=_PACKAGE, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one that only happens to lie around us
+        return None
+    return answer.stdout.strip()
 
 
 def _command(given: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ HEAD = (
     "verdict",
     "shown in",
 )
-START, END = "<!-- claims -->", "<!-- /claims -->"
 
 
 def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
@@ -112,16 +111,28 @@ def rewrite(path: Path, notebooks: str) -> None:
     RmuLabError
         if the file cannot be read or written, or has not each marker once.
     """
+    put_between(path, "claims", markdown(notebooks))
+
+
+def put_between(path: Path, name: str, text: str) -> None:
+    """Put a text between the markers ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file.
+
+    Raises
+    ------
+    RmuLabError
+        if the file cannot be read or written, or has not each marker once.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     try:
-        text = path.read_text(encoding="utf-8")
+        page = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RmuLabError(f"{path} cannot be read ({error}); give a Markdown file.") from None
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise RmuLabError(f"{path} has no place for the table; write {START} and {END} where it is to stand.")
-    before, rest = text.split(START)
+    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
+        raise RmuLabError(f"{path} has no place for the table; write {start} and {end} where it is to stand.")
+    before, rest = page.split(start)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(f"{before}{START}\n{markdown(notebooks)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        draft.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)
