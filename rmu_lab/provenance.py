@@ -7,11 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from functools import cache
 from importlib import metadata
 from pathlib import Path
-
-_PACKAGE = Path(__file__).parent
 
 
 def versions() -> dict[str, str]:
@@ -33,29 +30,11 @@ def machine() -> dict[str, str | int]:
     }
 
 
-@cache  # as it was when this process first asked
-def code() -> dict[str, str | None]:
-    """Return the SHA-256 of this package's Python files, and the commit they are of.
-
-    Returns
-    -------
-    dict
-        ``digest``; and ``commit``, with ``-dirty`` behind it if files differ from it, or None where the package does not
-        lie in its repository.
-    """
-    total = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(_PACKAGE).as_posix()):
-        text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
-        name = path.relative_to(_PACKAGE).as_posix().encode()
-        total.update(hashlib.sha256(name).digest() + hashlib.sha256(text).digest())
-    return {"digest": total.hexdigest(), "commit": _commit()}
-
-
 def provenance(seed: int | None = None) -> dict:
     """Return command, code, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
         "command": _command(sys.orig_argv),
-        "code": code(),
+        "code": dict(CODE),
         "versions": versions(),
         "seed": seed,
         "machine": machine(),
@@ -63,17 +42,30 @@ def provenance(seed: int | None = None) -> dict:
     }
 
 
-def _commit() -> str | None:
-    """What git says of the folder of this package, if it is under version control there."""
+def code_digest(package: Path) -> str:
+    """Return the SHA-256 of a package's Python files: their names and what is in them."""
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
+        text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
+        name = path.relative_to(package).as_posix().encode()
+        total.update(hashlib.sha256(name).digest() + hashlib.sha256(text).digest())
+    return total.hexdigest()
+
+
+def commit(package: Path) -> str | None:
+    """Return the commit of a package that lies in its repository, with ``-dirty`` behind it if files differ from it."""
+    questions = ("ls-files --error-unmatch __init__.py", "describe --always --dirty --abbrev=40 --exclude=*")
     try:
-        for question in (
-            ["ls-files", "--error-unmatch", Path(__file__).name],
-            ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        ):
-            answer = subprocess.run(["git", *question], cwd=_PACKAGE, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one that only happens to lie around us
+        for question in questions:  # the first fails where the repository is another's that only lies around it
+            command = ["git", *question.split()]
+            answer = subprocess.run(command, cwd=package, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
+
+
+# Of the code that this process has loaded: files may be changed while it runs.
+CODE = {"digest": code_digest(Path(__file__).parent), "commit": commit(Path(__file__).parent)}
 
 
 def _command(given: Sequence[str]) -> str:
