@@ -283,6 +283,9 @@ def reproduce(
     limit: Annotated[int | None, typer.Option(help="First questions of each task only.")] = None,
     chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
     batch_size: Annotated[int, typer.Option(help="Questions at once.")] = 16,
+    trust_task_code: Annotated[
+        bool, typer.Option("--trust-task-code", help="Let task files that the preset names run Python.")
+    ] = False,
     device_map: DeviceMap = None,
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
@@ -317,6 +320,7 @@ def reproduce(
             batch_size=batch_size,
             device=device,
             device_map=device_map,
+            trust_task_code=trust_task_code,
             progress=main,
         )
         if report is None:

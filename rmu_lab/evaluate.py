@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .errors import RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .models import input_device
-from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+from .questions import LETTERS, checked_questions, cloze_prompt, letter_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,12 +118,7 @@ def accuracy(
     """
     if style not in get_args(Style):
         raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
-    rows = list(questions)
-    if not rows:
-        raise RmuLabError("There are no questions to score; give at least one.")
-    for index, row in enumerate(rows):
-        if problem := question_problem(row):
-            raise RmuLabError(f"questions[{index}]: {problem}.")
+    rows = checked_questions(questions)
     scores = option_scores(
         model, tokenizer, rows, style=style, prompt=prompt, prefill=prefill, batch_size=batch_size, progress=progress
     )

@@ -30,7 +30,7 @@ def named_file(name: str | Path, folder: str, kind: str) -> Path:
         if there is neither; the message lists the short names of `folder`.
     """
     path = Path(name)
-    if path.suffix in (".jsonl", ".json") or path.is_file():
+    if path.suffix in (".jsonl", ".json", ".txt") or path.is_file():
         if not path.is_file():
             raise RmuLabError(f"There is no file {path}; check the path of the {kind}.")
         return path
@@ -52,7 +52,8 @@ def read_json_lines(path: Path) -> list[tuple[int, dict]]:
     """
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a string may hold U+2028
+        # utf-8-sig: some editors put a mark in front. Not splitlines: a string may hold U+2028.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RmuLabError(f"{path} cannot be read ({error}); give a UTF-8 text file.") from None
     for number, line in enumerate(lines, 1):

@@ -43,12 +43,12 @@ def provenance(seed: int | None = None) -> dict:
 
 
 def code_digest(package: Path) -> str:
-    """Return the SHA-256 of a package's Python files: their names and what is in them."""
+    """Return the SHA-256 of a package's Python files, their names and what is in them, without its data."""
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
     total = hashlib.sha256()
-    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
-        text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
-        name = path.relative_to(package).as_posix().encode()
-        total.update(hashlib.sha256(name).digest() + hashlib.sha256(text).digest())
+    for name in sorted(name for name in files if not name.startswith("data/")):  # which a checkout has elsewhere
+        text = files[name].read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
+        total.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(text).digest())
     return total.hexdigest()
 
 

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnResult, cli
 from rmu_lab import reproduce as package
-from rmu_lab.paper_data import corpus
 from rmu_lab.reproduce import Preset, plan, preset_names, reproduce
 from rmu_lab.shapes import Shape
 from tests.conftest import made_up_texts, tiny_model
@@ -104,7 +103,7 @@ def test_whole_command_and_going_on(folder, monkeypatch):
 
 
 def test_dry_run_fetches_and_writes_nothing(folder, monkeypatch):
-    for name in ("load_model", "corpus", "harness"):
+    for name in ("load_model", "load_corpus", "harness", "question_digests"):
         monkeypatch.setattr(package, name, lambda *_, **__: pytest.fail("a plan fetches nothing"))
     before = sorted(folder.rglob("*"))
     outcome = command(folder, "--dry-run", "--data", folder / "data")
@@ -151,16 +150,6 @@ def test_a_model_that_must_be_asked_for(folder):
     (folder / "broken.json").write_text("{}")
     with pytest.raises(RmuLabError, match=r"broken\.json is not a preset"):
         Preset.load(folder / "broken.json")
-
-
-def test_corpora(folder):
-    texts = corpus("wikitext", folder / "data")
-    assert texts == [f" {text} \n" for text in made_up_texts(10, 3)]  # as it stands in the file
-    assert corpus(str(folder / "data" / "wikitext.jsonl")) == texts
-    with pytest.raises(RmuLabError, match="There is no corpus 'bio'"):
-        corpus("bio")
-    with pytest.raises(RmuLabError, match=r"There is no file none\.jsonl"):
-        corpus("none.jsonl")
 
 
 def test_presets_are_the_papers_settings():

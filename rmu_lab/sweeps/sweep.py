@@ -21,6 +21,7 @@ from ..errors import RmuLabError
 from ..evaluate import Style
 from ..offload import is_offloaded
 from ..provenance import provenance
+from ..questions import checked_questions
 from ..unlearning.batches import topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
 from ..unlearning.method_table import config_class, config_of, method_of
@@ -147,7 +148,7 @@ def sweep(
     configs = list(dict.fromkeys(configs))
     if not configs:
         raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
-    if not questions:
+    if not isinstance(questions, Mapping) or not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
     if is_offloaded(model):
         raise RmuLabError(
@@ -157,7 +158,7 @@ def sweep(
     for config in configs:
         method_of(config).check(model, config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
-    asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}
+    asked = {name: checked_questions(rows, f"questions[{name!r}]") for name, rows in questions.items()}
     with RowFile(out) as file:
         job = Job(
             model=model,
