@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import RmuLabError
 from ..estimates import Number
 from .claims import CLAIMS, Claim
+from .full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
+from .full_size import HEAD as FULL_SIZE_HEAD
 from .sources import NotMeasuredError
 
 HEAD = (
@@ -49,13 +51,15 @@ def table_rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
     return found
 
 
-def markdown(notebooks: str = "") -> str:
-    """Write the table in Markdown. Taught in notebook 10.
+def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
+    """Write the table in Markdown, and one of full-size runs if there are any. Taught in notebook 10.
 
     Parameters
     ----------
     notebooks
         the way from where it will stand to the notebooks, such as ``"notebooks/"``.
+    runs
+        results of `rmu_lab.reproduce`; by default those in ``data/results/reproduce``.
     """
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for name, part, statement, reported, numbers, verdict, claim in table_rows():
@@ -63,6 +67,11 @@ def markdown(notebooks: str = "") -> str:
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
         lines.append("| " + " | ".join(cells) + " |")
+    rows = [row for run in (found_runs() if runs is None else runs) for row in run.rows()]
+    if rows:
+        lines += ["", "Of the papers' own benchmark, in points:", ""]
+        lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
+        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -78,9 +87,16 @@ def _escaped(text: str) -> str:
     return text
 
 
-def as_json() -> list[dict[str, Any]]:
-    """Give every claim with its rule, numbers and their margins as plain values; numbers are empty if not measured yet."""
+def as_json(runs: Sequence[FullRun] | None = None) -> list[dict[str, Any]]:
+    """Give every claim with its rule, numbers and their margins as plain values; numbers are empty if not measured yet.
+
+    Parameters
+    ----------
+    runs
+        as of `markdown`; they stand with the claims that they speak about.
+    """
     plain = []
+    at_full_size = [run.to_dict() for run in (found_runs() if runs is None else runs)]
     for claim in CLAIMS.values():
         try:
             numbers = claim.numbers()
@@ -98,6 +114,8 @@ def as_json() -> list[dict[str, Any]]:
             "verdict": claim.verdict(),
             "shown": claim.shown,
             "stored": [source.file for source in claim.sources],
+            "stale": sorted({problem for source in claim.sources for problem in source.stale()}) if numbers else [],
+            "full size": at_full_size if claim.id in CLAIMS_AT_FULL_SIZE else [],
         }
         plain.append(row)
     return plain
