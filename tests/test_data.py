@@ -144,3 +144,24 @@ def test_stored_base_accuracy():
         assert row["base model"]["accuracy"] > bar
         if row["set"] in MAIN:
             assert row["options alone"]["accuracy"] < 0.4
+
+
+def test_the_data_card_shows_what_was_measured(tmp_path):
+    """Writing it from the stored numbers and the files changes nothing."""
+    from benchmarks.data_card import DEMO, SETS, STORED, write_card
+
+    stored, page = json.loads(STORED.read_text()), data_folder() / "README.md"
+    card = tmp_path / "README.md"
+    card.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    write_card(card, stored)
+    assert card.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    assert {"code", "versions", "machine"} <= stored["provenance"].keys()
+    base = stored["rows"]["nothing"]["scores"]
+    for name, row in stored["rows"].items():
+        for topic in SETS:
+            assert len(row["scores"][topic]["correct"]) == len(load_questions(topic, "test"))
+        if "settings" in row:
+            assert row["settings"] | {"steps": DEMO.steps} == DEMO.to_dict()
+            for topic in ("bio", "cyber"):
+                if name.startswith(("both", topic)):
+                    assert row["scores"][topic]["interval"][1] < base[topic]["interval"][0]
