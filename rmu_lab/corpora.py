@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ def _texts_in(data_set: Dataset, name: str | Path, column: str) -> Dataset:
     return data_set.select(kept)
 
 
-def texts_of(corpus: Dataset | Sequence[str], name: str, at_least: int) -> list[str]:
+def texts_of(corpus: Dataset | Iterable[str], name: str, at_least: int) -> list[str]:
     """Take the texts of a data set's ``text`` column, or of a list of strings.
 
     Raises
@@ -176,9 +176,10 @@ def token_batches(
     Raises
     ------
     RmuLabError
-        if a text yields fewer than two tokens: nothing is left of it once the first is left out.
+        if there are no texts, they are something else, or one yields fewer than two tokens: nothing is left of it once the
+        first is left out.
     """
-    texts = list(texts)
+    texts = texts_of(texts, "texts", 1)
     if tokenizer.pad_token is None:
         raise RmuLabError("The tokenizer has no padding token; set tokenizer.pad_token = tokenizer.eos_token.")
     batches = []

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, load_corpus, load_questions
+from rmu_lab.activations import token_states
 from rmu_lab.corpora import TokenBatch, texts_of, token_batches
-from tests.conftest import made_up_texts
+from tests.conftest import made_up_texts, tiny_model
 
 
 def test_load_by_name_and_by_path(tmp_path):
@@ -269,3 +270,12 @@ def test_what_is_no_name(name):
 def test_what_is_no_list_of_texts(given, message):
     with pytest.raises(RmuLabError, match=message):
         texts_of(given, "retain", 1)
+
+
+def test_one_string_is_no_list_of_texts(tokenizer):
+    """Everywhere where texts become tokens, not only where a model is trained."""
+    model = tiny_model("llama")
+    with pytest.raises(RmuLabError, match="texts is one string; give a list of texts"):
+        token_states(model, tokenizer, "the sea", [2])
+    with pytest.raises(RmuLabError, match="texts holds 0 texts"):
+        token_states(model, tokenizer, [], [2])
