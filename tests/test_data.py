@@ -3,12 +3,14 @@
 import itertools
 import json
 import re
+import warnings
 from collections import Counter
 
 import pytest
 
 from rmu_lab import load_corpus, load_questions
 from rmu_lab.files import data_folder
+from rmu_lab.scorecard.sources import changed_code
 
 CORPORA = {path.stem: load_corpus(path) for path in sorted((data_folder() / "corpora").glob("*.jsonl"))}
 QUESTIONS = {path.stem: load_questions(path) for path in sorted((data_folder() / "questions").glob("*.jsonl"))}
@@ -156,6 +158,8 @@ def test_the_data_card_shows_what_was_measured(tmp_path):
     write_card(card, stored)
     assert card.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
     assert {"code", "versions", "machine"} <= stored["provenance"].keys()
+    for problem in changed_code(stored["provenance"]):  # said, not forbidden: most changes touch no number
+        warnings.warn(f"{STORED.name}: {problem}", stacklevel=1)
     base = stored["rows"]["nothing"]["scores"]
     for name, row in stored["rows"].items():
         for topic in SETS:
