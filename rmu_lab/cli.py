@@ -354,6 +354,9 @@ def reproduce(
     limit: Annotated[int | None, typer.Option(min=1, help="First questions of each task only.")] = None,
     chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
+    trust_task_code: Annotated[
+        bool, typer.Option("--trust-task-code", help="Let task files that the preset names run Python.")
+    ] = False,
     device_map: DeviceMap = None,
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
@@ -388,6 +391,7 @@ def reproduce(
             batch_size=batch_size,
             device=device,
             device_map=device_map,
+            trust_task_code=trust_task_code,
             progress=main,
         )
         if report is None:
@@ -446,23 +450,28 @@ def claims(
     run: Annotated[str | None, typer.Option(help="Measure this claim anew, and compare.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --run: folder that keeps what is measured.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write all rows to this file.")] = None,
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result of `reproduce` to show beside; by default those in data/results/reproduce."),
+    ] = None,
     readme: Annotated[Path | None, typer.Option("--markdown", help="Rewrite the table in this Markdown file.")] = None,
 ) -> None:
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
     with _clear_errors():
         from .files import check_file, write_json
-        from .scorecard import as_json, claim_of, rewrite, table_rows
-        from .scorecard.claim_table import HEAD, place
+        from .scorecard import FullRun, as_json, claim_of, found_runs, rewrite, table_rows
+        from .scorecard.claim_table import FULL_SIZE_HEAD, HEAD, place
 
         if json_out is not None:
             check_file(json_out)
         if run is not None:
             _run_claim(claim_of(run), out)
             return
+        runs = [FullRun.load(path) for path in result] if result else found_runs()
         if readme is not None:
             rewrite(readme, notebooks="notebooks/")
         if json_out is not None:
-            write_json(json_out, as_json())
+            write_json(json_out, as_json(runs))
         table = Table(title="Which of the paper's claims hold?", show_lines=True, expand=True)
         for head, share in zip(HEAD, (None, 1, 3, 2, 5, 2, 2), strict=True):
             table.add_column(head, ratio=share, no_wrap=share is None)  # --run takes the whole id
@@ -470,6 +479,11 @@ def claims(
             cells = [*texts, "\n".join(measured), verdict, place(claim)]
             table.add_row(*map(plain, cells))
         console.print(table)
+        if runs:
+            table = Table(*FULL_SIZE_HEAD, title="The papers' own benchmark, in points", show_lines=True)
+            for row in (row for run in runs for row in run.rows()):
+                table.add_row(*map(plain, row))
+            console.print(table)
 
 
 def _run_claim(claim: Any, out: Path | None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,14 +14,22 @@ from transformers import PreTrainedTokenizerBase
 
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
-from .hub import is_data_set, load_data_set
+from .hub import is_data_set, known_corpus, load_data_set
+from .tables import checked_name, rows_of, rows_to_data_set
 from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def load_corpus(name: str | Path, *, subset: str | None = None, split: str | None = None, column: str = "text") -> Dataset:
+def load_corpus(
+    name: str | Path,
+    *,
+    subset: str | None = None,
+    split: str | None = None,
+    column: str = "text",
+    data: str | Path | None = None,
+) -> Dataset:
     """Load a corpus as a `datasets.Dataset` with a column ``text`` (and whatever else it carries).
 
     Taught in notebook 00.
@@ -28,14 +37,17 @@ def load_corpus(name: str | Path, *, subset: str | None = None, split: str | Non
     Parameters
     ----------
     name
-        ``"forget_bio"``, ``"retain_general"``, ... (the files of ``data/corpora``); the path of a JSON Lines file whose
-        objects have a string ``text``; or a data set: its id on the Hugging Face hub, such as ``"Salesforce/wikitext"``,
-        or the folder of a copy. Only an id that is no file or folder here is looked up on the hub.
+        ``"forget_bio"``, ``"retain_general"``, ... (the files of ``data/corpora``); ``"wmdp-bio"``, ``"wmdp-cyber"`` or
+        ``"wikitext"``, what the papers train on; the path of a JSON Lines file whose objects have a string ``text``, or of
+        a plain text (``.txt``), each paragraph a passage; or a data set: its id on the Hugging Face hub, such as
+        ``"Salesforce/wikitext"``, or the folder of a copy. Only what is no file or folder here is looked up on the hub.
     subset, split
         which part of a data set: one of its configurations, such as ``"wikitext-2-raw-v1"``, and one of its splits, by
-        default ``"train"``. A file has neither.
+        default ``"train"``; those that the papers take have theirs. A file has neither.
     column
         where the texts stand; it becomes ``text``.
+    data
+        folder with copies of what the papers train on, e.g. ``bio-forget-corpus.jsonl``, taken instead of the hub's.
 
     Returns
     -------
@@ -47,23 +59,46 @@ def load_corpus(name: str | Path, *, subset: str | None = None, split: str | Non
     RmuLabError
         if a line of a file is not an object with a non-empty text (naming file and line); if there is no such data set,
         the hub cannot be reached, or the data set has no such column of texts.
-    """
-    from datasets import Dataset  # takes a second to import; texts may as well be a plain list
 
-    if is_data_set(name):
-        return _texts_in(load_data_set(name, subset, split or "train"), name, column)
-    path = named_file(name, "corpora", "corpus")
+    Notes
+    -----
+    ``"wmdp-bio"`` is gated: to get it, log in (``hf auth login``), ask on
+    https://huggingface.co/datasets/cais/wmdp-bio-forget-corpus, and wait for approval. The published code takes whole
+    lines of the cyber corpus's file, JSON marks and all; here the text is taken.
+    """
+    known = known_corpus(name)
+    source = checked_name(name, "corpus") if known is None else known.copy_in(data) or known.repository
+    if is_data_set(source):
+        subset, split = subset or (known.config if known else None), split or (known.split if known else "train")
+        return _texts_in(load_data_set(source, subset, split, known), name, column)
+    path = named_file(source, "corpora", "corpus")
     if subset is not None or split is not None:
         raise RmuLabError(f"{path} is a file, which has no subsets and splits; leave them out.")
-    rows = []
-    for number, row in read_json_lines(path):
+    numbers, rows = [], []
+    for number, row in _paragraphs(path) if path.suffix == ".txt" else read_json_lines(path):
         text = row.get(column)
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or (not text.strip() and known is None):
             raise RmuLabError(f"{path}, line {number} has no string `{column}`; give each object a non-empty one.")
-        rows.append({**row, "text": text})
+        if text.strip():  # a copy of wikitext has empty ones
+            numbers.append(number)
+            rows.append({**row, "text": text})
     if not rows:
         raise RmuLabError(f"{path} holds no texts; give at least one batch of them.")
-    return Dataset.from_list(rows)
+    return rows_to_data_set(path, numbers, rows)
+
+
+def _paragraphs(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Passages of a plain text between blank lines, with the number of the line where each begins."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RmuLabError(f"{path} cannot be read ({error}); give a UTF-8 text file.") from None
+    passages: list[tuple[int, dict[str, Any]]] = []
+    for blank, group in itertools.groupby(enumerate(lines, 1), lambda numbered: not numbered[1].strip()):
+        if not blank:
+            numbered = list(group)
+            passages.append((numbered[0][0], {"text": "\n".join(line for _, line in numbered).strip()}))
+    return passages
 
 
 def _texts_in(data_set: Dataset, name: str | Path, column: str) -> Dataset:
@@ -81,7 +116,7 @@ def _texts_in(data_set: Dataset, name: str | Path, column: str) -> Dataset:
     return data_set.select(kept)
 
 
-def texts_of(corpus: Dataset | Sequence[str], name: str, at_least: int) -> list[str]:
+def texts_of(corpus: Dataset | Iterable[str], name: str, at_least: int) -> list[str]:
     """Take the texts of a data set's ``text`` column, or of a list of strings.
 
     Raises
@@ -89,9 +124,9 @@ def texts_of(corpus: Dataset | Sequence[str], name: str, at_least: int) -> list[
     RmuLabError
         if there are fewer than `at_least` (one batch), or something else than strings.
     """
-    if isinstance(corpus, str):
-        raise RmuLabError(f"{name} is one string; give a list of texts or load_corpus({corpus[:40]!r}).")
-    texts = list(cast(Any, corpus)["text"] if hasattr(corpus, "column_names") else corpus)
+    if isinstance(corpus, (str, Path)):
+        raise RmuLabError(f"{name} is one string; give a list of texts or load_corpus({str(corpus)[:40]!r}).")
+    texts = rows_of(corpus, name, "load_corpus(...)", column="text")
     if len(texts) < at_least:
         raise RmuLabError(f"{name} holds {len(texts)} texts, but one batch takes {at_least}; add texts or lower batch_size.")
     for index, text in enumerate(texts):
@@ -137,12 +172,16 @@ def token_batches(
 ) -> list[TokenBatch]:
     """Tokenise texts in their order, `batch_size` at a time (the last fewer), each cut after `max_length` tokens.
 
+    Nothing is prefetched while a model trains, because nothing is left to fetch: all batches are made here before the first
+    step and kept, some kilobytes each, and no step waits for their copies to a GPU (`TokenBatch.to`).
+
     Raises
     ------
     RmuLabError
-        if a text yields fewer than two tokens: nothing is left of it once the first is left out.
+        if there are no texts, they are something else, or one yields fewer than two tokens: nothing is left of it once the
+        first is left out.
     """
-    texts = list(texts)
+    texts = texts_of(texts, "texts", 1)
     if tokenizer.pad_token is None:
         raise RmuLabError("The tokenizer has no padding token; set tokenizer.pad_token = tokenizer.eos_token.")
     batches = []

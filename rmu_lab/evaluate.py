@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .activations import frozen
 from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
-from .questions import LETTERS, cloze_prompt, letter_prompt, question_problem
+from .questions import LETTERS, checked_questions, cloze_prompt, letter_prompt
 from .scoring import check_fit, score_batch
 from .stored import checked
 from .tokens import open_tokens
@@ -124,12 +124,7 @@ def accuracy(
     """
     if style not in get_args(Style):
         raise RmuLabError(f"style is {style!r}; use one of {', '.join(map(repr, get_args(Style)))}.")
-    rows = list(questions)
-    if not rows:
-        raise RmuLabError("There are no questions to score; give at least one.")
-    for index, row in enumerate(rows):
-        if problem := question_problem(row):
-            raise RmuLabError(f"questions[{index}]: {problem}.")
+    rows = checked_questions(questions)
     scores = option_scores(
         model, tokenizer, rows, style=style, prompt=prompt, prefill=prefill, batch_size=batch_size, progress=progress
     )

@@ -37,7 +37,7 @@ def named_file(name: str | Path, folder: str, kind: str) -> Path:
     """
     path = Path(name)
     there = os.path.isfile(path)  # unlike Path.is_file it is false, not an error, where a name is too long
-    if path.suffix in (".jsonl", ".json") or there:
+    if path.suffix in (".jsonl", ".json", ".txt") or there:
         if not there:
             raise RmuLabError(f"There is no file {path}; check the path of the {kind}.")
         return path

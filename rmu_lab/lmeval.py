@@ -7,6 +7,7 @@ numbers can be set beside published ones. Nothing is reloaded: an edit that is a
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -20,8 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import RmuLabError
 from .estimates import wilson_interval
-from .evaluate import Accuracy
+from .evaluate import Accuracy, Style
+from .files import data_folder, digest
 from .models import input_device
+from .questions import LETTERS
 from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 PAPER_TASKS = ("wmdp_bio", "wmdp_cyber", "mmlu")
 """What Table 1 of Dang et al. 2024 reports."""
+
+
+_OWN_TASKS = data_folder() / "lm_eval"
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class HarnessResult:
     """By the name asked for; a group such as ``mmlu`` counts every question of its tasks once, as lm-eval's average does."""
     tasks: dict[str, Accuracy]
     """By single task, e.g. ``mmlu_virology``."""
+    normalised: dict[str, Accuracy]
+    """By single task and by name asked for, of tasks that have it: ``acc_norm``, where the option with the highest
+    log-probability per character is chosen, as `accuracy` does in its cloze style."""
     prompts: dict[str, str]
     """The first question of each single task as the model reads it, chat template and all."""
     settings: dict[str, Any]
@@ -49,6 +58,7 @@ class HarnessResult:
         return {
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "tasks": {name: score.to_dict() for name, score in self.tasks.items() if name not in self.scores},
+            "normalised": {name: score.to_dict() for name, score in self.normalised.items()},
             "prompts": self.prompts,
             "settings": self.settings,
         }
@@ -56,11 +66,12 @@ class HarnessResult:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> HarnessResult:
         """Make a result of what `to_dict` gave."""
-        scores, tasks = (
-            {name: Accuracy.from_dict(score) for name, score in plain[kind].items()} for kind in ("scores", "tasks")
+        scores, tasks, normalised = (
+            {name: Accuracy.from_dict(score) for name, score in plain[kind].items()}
+            for kind in ("scores", "tasks", "normalised")
         )
         single = {name: score for name, score in scores.items() if name in plain["prompts"]}
-        return cls(scores, single | tasks, plain["prompts"], plain["settings"])
+        return cls(scores, single | tasks, normalised, plain["prompts"], plain["settings"])
 
 
 @in_default_torch_state
@@ -74,6 +85,7 @@ def harness(
     examples: int | None = None,
     limit: int | None = None,
     batch_size: int = 16,
+    trust_task_code: bool = False,
     progress: bool = True,
 ) -> HarnessResult:
     """Score multiple-choice tasks of lm-eval on a model as it is in memory.
@@ -83,7 +95,9 @@ def harness(
     Parameters
     ----------
     tasks
-        names that lm-eval knows (a task, or a group such as ``mmlu``), or paths of task files (YAML) of your own.
+        names that lm-eval knows (a task, or a group such as ``mmlu``); the course's own, ``rmu_bio``, ``rmu_cyber``,
+        ``rmu_general`` and ``rmu_neighbours``, or with ``_letter`` behind (see ``data/lm_eval``); or paths of task files
+        (YAML).
     data
         where data sets lie instead of on the hub: by hub id, e.g. ``{"cais/wmdp": "my-copies/wmdp"}``, the folder of a
         copy of that repository.
@@ -95,6 +109,9 @@ def harness(
         first questions of each task only.
     batch_size
         requests, one for each option, run at once.
+    trust_task_code
+        let task files that are given as paths run Python: functions (``!function``), metrics fetched from elsewhere, and
+        templates that reach into objects; only for files that you trust.
     progress
         show lm-eval's bars.
 
@@ -106,42 +123,178 @@ def harness(
     Raises
     ------
     RmuLabError
-        if lm-eval is not installed, there is no such task, its questions cannot be loaded, it is not multiple choice, or a
-        chat template is asked for and the tokenizer has none.
+        if lm-eval is not installed, there is no such task, its questions cannot be loaded, it is not multiple choice, its
+        file runs Python without leave, or a chat template is asked for and the tokenizer has none.
     """
     try:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
     except ImportError:
         raise RmuLabError("lm-eval is not installed; install it with: pip install 'rmu-lab[eval]'.") from None
-    if isinstance(tasks, str) or not tasks:
-        raise RmuLabError(f"tasks is {tasks!r}; give a list of at least one, e.g. ['wmdp_bio'].")
+    if limit is not None and limit < 1:
+        raise RmuLabError(f"limit is {limit}; ask at least one question, or leave it out.")
     if chat_template and not tokenizer.chat_template:
         raise RmuLabError("The tokenizer has no chat template; leave chat_template off.")
-    # `datasets` remembers a folder's questions by its name, not by where it lies or what is in it: another copy named
-    # "wmdp" would give those of the first. So local copies are unpacked into a place of their own.
-    with _quiet(progress), TemporaryDirectory(prefix="rmu-lab-", ignore_cleanup_errors=True) as unpacked:
-        manager = _task_manager(tasks, data or {}, unpacked)
-        loaded = {name: _load(manager, name) for name in tasks}
+    with _quiet(progress), loaded_tasks(tasks, data, trust_task_code=trust_task_code) as loaded:
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         lm._device = input_device(model)  # lm-eval takes that of the first parameter, which may be offloaded
         result = simple_evaluate(
             lm,
             tasks=[task for group in loaded.values() for task in group.values()],
-            task_manager=manager,
+            task_manager=TaskManager(include_path=_OWN_TASKS, include_defaults=False),  # else it reads all task files again
             num_fewshot=examples,
             limit=limit,
             apply_chat_template=chat_template,
             bootstrap_iters=0,
         )
-    samples = {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in result["samples"].items()}
-    settings = {"lm_eval": metadata.version("lm_eval"), "chat_template": chat_template, "examples": examples, "limit": limit}
+        samples = {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in result["samples"].items()}
+        for task_name, task in (pair for group in loaded.values() for pair in group.items()):
+            for row in samples[task_name]:
+                row["choices"] = task.doc_to_choice(row["doc"])
+    by_name = {name: list(group) for name, group in loaded.items()} | {name: [name] for name in samples}
+
+    def scores(metric: str) -> dict[str, Accuracy]:
+        """By name asked for and by task, where all its questions have the metric."""
+        joined = {name: [row for task in group for row in samples[task]] for name, group in by_name.items()}
+        return {name: _accuracy(rows, metric) for name, rows in joined.items() if all(metric in row for row in rows)}
+
+    found = scores("acc")
     return HarnessResult(
-        scores={name: _accuracy([row for task in group for row in samples[task]]) for name, group in loaded.items()},
-        tasks={name: _accuracy(rows) for name, rows in samples.items()},
+        scores={name: found[name] for name in loaded},
+        tasks={name: found[name] for name in samples},
+        normalised=scores("acc_norm"),
         prompts={name: rows[0]["arguments"][0][0] for name, rows in samples.items()},
-        settings=settings,
+        settings={
+            "lm_eval": metadata.version("lm_eval"),
+            "chat_template": chat_template,
+            "examples": examples,
+            "limit": limit,
+        },
     )
+
+
+@contextmanager
+def loaded_tasks(
+    tasks: Sequence[str], data: Mapping[str, str | Path] | None = None, *, trust_task_code: bool = False
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """Give lm-eval's tasks with their questions, by the name asked for and by single task. The parameters are `harness`'s.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no such task, its questions cannot be loaded, it is not multiple choice, or its file runs Python without
+        leave.
+    """
+    from jinja2.exceptions import SecurityError
+
+    if not isinstance(tasks, (list, tuple)) or not tasks or not all(isinstance(name, str) for name in tasks):
+        raise RmuLabError(f"tasks is {tasks!r}; give a list of at least one name, e.g. ['wmdp_bio'].")
+    if not trust_task_code:
+        for name in tasks:
+            _refuse_code(Path(name))
+    # `datasets` remembers a folder's questions by its name, not by where it lies or what is in it: another copy named
+    # "wmdp" would give those of the first. So local copies are unpacked into a place of their own.
+    with (
+        TemporaryDirectory(prefix="rmu-lab-", ignore_cleanup_errors=True) as unpacked,
+        nullcontext() if trust_task_code else _templates_in_a_sandbox(),
+    ):
+        manager = _task_manager(tasks, data or {}, unpacked)
+        try:
+            yield {name: _load(manager, name) for name in tasks}
+        except SecurityError as error:
+            raise RmuLabError(
+                f"A template of {', '.join(tasks)} reaches into Python ({error}); read its file, and give "
+                "trust_task_code=True (--trust-task-code) if you trust it."
+            ) from None
+
+
+def question_digests(
+    tasks: Sequence[str], data: Mapping[str, str | Path] | None = None, *, trust_task_code: bool = False
+) -> dict[str, str]:
+    """Compute the SHA-256 of what each task asks: prompts, options and right answers. The parameters are `harness`'s.
+
+    Raises
+    ------
+    RmuLabError
+        as `loaded_tasks`.
+    """
+    with _quiet(progress=False), loaded_tasks(tasks, data, trust_task_code=trust_task_code) as loaded:
+        return {
+            name: digest(
+                json.dumps([single, task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)])
+                for single, task in group.items()
+                for doc in task.eval_docs
+            )
+            for name, group in loaded.items()
+        }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Task files that run Python
+
+
+def _refuse_code(path: Path, seen: tuple[Path, ...] = ()) -> None:
+    """Refuse a task file that runs Python, itself or by what it includes; those of lm-eval and of this course are known."""
+    import lm_eval
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """As lm-eval's, but what its tags run is only noted."""
+
+    known = (Path(lm_eval.__file__).parent, _OWN_TASKS)
+    if path in seen or not path.is_file() or any(path.resolve().is_relative_to(folder.resolve()) for folder in known):
+        return
+    Loader.add_multi_constructor("!", lambda *_: _Code())
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RmuLabError(
+            f"{path} is no task file ({' '.join(str(error).split())}); give YAML as lm-eval reads it."
+        ) from None
+    if _has_code(config):
+        raise RmuLabError(
+            f"The task file {path} runs Python of its own (!function, or a metric fetched from elsewhere); read it, and "
+            "give trust_task_code=True (--trust-task-code) if you trust it."
+        )
+    included = config.get("include", []) if isinstance(config, dict) else []
+    for other in included if isinstance(included, list) else [included]:
+        _refuse_code(path.parent / other, (*seen, path))
+
+
+class _Code:
+    """Stands for what a tag of YAML would have run."""
+
+
+def _has_code(part: object) -> bool:
+    from lm_eval.api.registry import get_metric, metric_registry
+
+    get_metric("acc")  # fills the table
+    if isinstance(part, dict):
+        foreign = "hf_evaluate" in part or ("metric" in part and str(part["metric"]) not in metric_registry)
+        return foreign or any(map(_has_code, (*part, *part.values())))
+    return isinstance(part, _Code) or (isinstance(part, list) and any(map(_has_code, part)))
+
+
+@contextmanager
+def _templates_in_a_sandbox() -> Iterator[None]:
+    """Let lm-eval fill the templates of task files without reaching into Python by way of them."""
+    import lm_eval.utils
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    before = lm_eval.utils.env
+    sandbox = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    sandbox.filters.update(before.filters)
+    lm_eval.utils.env = sandbox
+    try:
+        yield
+    finally:
+        lm_eval.utils.env = before
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loading and reading lm-eval
 
 
 def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path], unpacked: str) -> TaskManager:
@@ -154,9 +307,10 @@ def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path], unpacked
             raise RmuLabError(f"There is no folder {folder}; give the copy of {source} that `data` names, or leave it out.")
     # lm-eval takes some 20 s to read through all its task files; those of the papers on RMU take a moment.
     known = Path(lm_eval.__file__).parent / "tasks"
-    manager = TaskManager(include_path=[known / "wmdp", known / "mmlu" / "default"], include_defaults=False)
+    few = [_OWN_TASKS, known / "wmdp", known / "mmlu" / "default"]
+    manager = TaskManager(include_path=few, include_defaults=False)
     if any(name not in manager.task_index and not Path(name).is_file() for name in tasks):
-        manager = TaskManager()
+        manager = TaskManager(include_path=_OWN_TASKS)
     for entry in manager.task_index.values():
         if entry.cfg and entry.cfg.get("dataset_path") in data:
             folder = str(Path(data[entry.cfg["dataset_path"]]).resolve())
@@ -168,10 +322,14 @@ def _task_manager(tasks: Sequence[str], data: Mapping[str, str | Path], unpacked
 
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """The single tasks behind a name, with their questions."""
+    from jinja2.exceptions import SecurityError
+
     try:
         tasks = manager.load([name])["tasks"]
     except KeyError:
         raise RmuLabError(f"lm-eval has no task {name!r}; give one of its names, or the path of a task file.") from None
+    except SecurityError:
+        raise
     except Exception as error:  # of datasets and huggingface_hub: of many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RmuLabError(
@@ -180,15 +338,22 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     for task_name, task in tasks.items():
         if task.OUTPUT_TYPE != "multiple_choice":
             raise RmuLabError(f"{task_name} is not multiple choice but {task.OUTPUT_TYPE}; use lm-eval itself for it.")
+        if "acc" not in task.aggregation():
+            raise RmuLabError(f"{task_name} does not measure acc; add it to metric_list in its file.")
     return tasks
 
 
-def _accuracy(rows: Sequence[Mapping[str, Any]]) -> Accuracy:
-    """From lm-eval's records of single questions."""
-    scores = [[log_probability for log_probability, _ in row["filtered_resps"]] for row in rows]
-    predictions = tuple(max(range(len(options)), key=options.__getitem__) for options in scores)
-    correct = tuple(bool(row["acc"]) for row in rows)
-    return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, "letter")
+def _accuracy(rows: Sequence[Mapping[str, Any]], metric: str) -> Accuracy:
+    """From lm-eval's records of single questions, with their options."""
+    predictions = []
+    for row in rows:
+        lengths = [len(option) if metric == "acc_norm" else 1 for option in row["choices"]]
+        scores = [log_probability / n for (log_probability, _), n in zip(row["filtered_resps"], lengths, strict=True)]
+        predictions.append(max(range(len(scores)), key=scores.__getitem__))
+    correct = tuple(bool(row[metric]) for row in rows)
+    style: Style = "letter" if all(option in LETTERS for row in rows for option in row["choices"]) else "cloze"
+    interval = wilson_interval(sum(correct), len(correct))
+    return Accuracy(sum(correct) / len(correct), interval, tuple(predictions), correct, style)
 
 
 @contextmanager

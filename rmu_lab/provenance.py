@@ -1,11 +1,14 @@
-"""What a stored result must carry to be believed and repeated: versions, machine, time."""
+"""What a stored result must carry to be believed and repeated: code, versions, machine, time."""
 
+import hashlib
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from pathlib import Path
 
 UNKNOWN = "not installed"
 """Stands for the version of a package that is imported without having been installed."""
@@ -31,9 +34,10 @@ def machine() -> dict[str, str | int]:
 
 
 def provenance(seed: int | None = None) -> dict:
-    """Return command, versions, seed, machine and time (UTC), for the head of a stored result."""
+    """Return command, code, versions, seed, machine and time (UTC), for the head of a stored result."""
     return {
         "command": _command(sys.orig_argv),
+        "code": dict(CODE),
         "versions": versions(),
         "seed": seed,
         "machine": machine(),
@@ -46,6 +50,32 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # such as a checkout on the import path
         return UNKNOWN
+
+
+def code_digest(package: Path) -> str:
+    """Return the SHA-256 of a package's Python files, their names and what is in them, without its data."""
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    total = hashlib.sha256()
+    for name in sorted(name for name in files if not name.startswith("data/")):  # which a checkout has elsewhere
+        text = files[name].read_bytes().replace(b"\r\n", b"\n")  # as git may write lines on Windows
+        total.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(text).digest())
+    return total.hexdigest()
+
+
+def commit(package: Path) -> str | None:
+    """Return the commit of a package that lies in its repository, with ``-dirty`` behind it if files differ from it."""
+    questions = ("ls-files --error-unmatch __init__.py", "describe --always --dirty --abbrev=40 --exclude=*")
+    try:
+        for question in questions:  # the first fails where the repository is another's that only lies around it
+            command = ["git", *question.split()]
+            answer = subprocess.run(command, cwd=package, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+# Of the code that this process has loaded: files may be changed while it runs.
+CODE = {"digest": code_digest(Path(__file__).parent), "commit": commit(Path(__file__).parent)}
 
 
 def _command(given: Sequence[str]) -> str:

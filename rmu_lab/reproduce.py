@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .corpora import texts_of
+from .corpora import load_corpus, texts_of
 from .errors import RmuLabError
 from .evaluate import Accuracy, accuracy_change
-from .files import check_file, digest, make_folder, write_json
-from .lmeval import HarnessResult, harness
+from .files import check_file, digest, make_folder, named_file, write_json
+from .hub import QUESTIONS, HubDataset, is_data_set, known_corpus, known_questions
+from .identity import model_digests
+from .lmeval import HarnessResult, harness, question_digests
 from .models import load_model
-from .paper_data import CORPORA, QUESTIONS, corpus, local_corpus, local_questions
 from .provenance import provenance
 from .shapes import Shape
 from .stored import checked, reading
@@ -53,7 +55,7 @@ class Preset:
     """What the model's page asks for before it can be downloaded."""
     shape: Shape
     forget: dict[str, str]
-    """By topic, one of `CORPORA` or the path of a JSON Lines file."""
+    """By topic, as `load_corpus` names it."""
     retain: str
     tasks: tuple[str, ...]
     """Of lm-eval."""
@@ -128,7 +130,7 @@ def plan(
     Raises
     ------
     RmuLabError
-        if the preset has no such method, or names a corpus that is neither in `CORPORA` nor a file.
+        if the preset has no such method, or names a corpus that there is not.
     """
     shape, chosen = preset.shape, _methods(preset, methods)
     config = next(iter(chosen.values()))
@@ -138,24 +140,26 @@ def plan(
         if local
         else f"{2 * shape.parameters / 1e9:.1f} GB in bfloat16 (computed)"
     }
-    for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
-        here = local_corpus(name, data)
-        fetched[f"corpus {name}"] = f"{here}, on this machine" if here else f"{CORPORA[name].size}, {CORPORA[name].page}"
-    for task in preset.tasks:
-        dataset, _ = QUESTIONS.get(task, (None, 0))
-        copied = local_questions(data).get(dataset.repository) if dataset else None
-        fetched[f"questions {task}"] = (
-            f"{copied}, on this machine" if copied else f"{dataset.size}, {dataset.page}" if dataset else "as lm-eval says"
-        )
     asked = {preset.model: f"{preset.access}: https://huggingface.co/{preset.model}"} if preset.access and not local else {}
     for name in dict.fromkeys([*preset.forget.values(), preset.retain]):
-        if not local_corpus(name, data) and CORPORA[name].access:
-            asked[name] = f"{CORPORA[name].access}: {CORPORA[name].page}; or put {name}.jsonl into the folder of --data"
+        known = known_corpus(name)
+        if known is None and is_data_set(name) and not Path(name).is_dir():
+            fetched[f"corpus {name}"] = f"size not known here, https://huggingface.co/datasets/{name}"
+            continue
+        here = known.copy_in(data) if known else Path(name) if Path(name).is_dir() else named_file(name, "corpora", "corpus")
+        fetched[f"corpus {name}"] = _where(known, here)
+        if known and known.access and not here:
+            asked[name] = f"{known.access}: {known.page}; or put {known.file}.jsonl into the folder of --data"
+    counts = []
+    for task in preset.tasks:
+        known = None if Path(task).suffix else known_questions(task)
+        fetched[f"questions {task}"] = _where(known, known.copy_in(data)) if known else "as lm-eval says"
+        counts.append(known.questions if known else 0)
 
     lengths = config.forget_lengths or (config.max_length,)
     tokens = config.batch_size * (sum(lengths) // len(lengths) + config.max_length)
     step = shape.step_flops(config.layer, tokens, config.max_length)
-    questions = sum(QUESTIONS.get(task, (None, 0))[1] for task in preset.tasks)
+    questions = sum(counts)
     scoring = shape.forward_flops(questions * TOKENS_PER_QUESTION, TOKENS_PER_QUESTION)
     total = len(chosen) * config.steps * step + (1 + len(chosen)) * scoring
     memory = shape.training_bytes()
@@ -176,6 +180,17 @@ def plan(
             ),
         },
     }
+
+
+def _where(known: HubDataset | None, here: Path | None) -> str:
+    return f"{here}, on this machine" if here or known is None else f"{known.size}, {known.page}"
+
+
+def _question_folders(data: str | Path | None) -> dict[str, Path]:
+    """Copies of question sets in the folder of local data, by the repository they are copies of."""
+    repositories = {known.repository for known in QUESTIONS.values()}
+    folders = {} if data is None else {name: Path(data) / name.split("/")[1] for name in repositories}
+    return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def _methods(preset: Preset, methods: Sequence[str] | None) -> dict[str, UnlearnConfig]:
@@ -200,12 +215,14 @@ def reproduce(
     batch_size: int = 16,
     device: str | None = None,
     device_map: str | None = None,
+    trust_task_code: bool = False,
     progress: bool = True,
 ) -> dict[str, Any] | None:
     """Train every method of a preset and score it and the base model; the result is in ``out/result.json`` too.
 
     In `out` are also the edits (``METHOD/edit``, for `UnlearnResult.load`) and each task's scores; called again, only what
-    is missing there is made. Under torchrun all processes train and the main one scores. Taught in notebook 09.
+    is missing there is made, if settings, weights, texts and questions are the same by their digests. Under torchrun
+    all processes train and the main one scores. Taught in notebook 09.
 
     Parameters
     ----------
@@ -214,8 +231,8 @@ def reproduce(
         `text`), and copies of the hub repositories ``cais/wmdp`` and ``cais/mmlu`` as ``wmdp`` and ``mmlu``.
     methods
         of the preset; all by default.
-    limit, chat_template, batch_size
-        of `harness`.
+    limit, chat_template, batch_size, trust_task_code
+        of `harness`. A preset can name task files of its own, and these can run Python: only with ``trust_task_code``.
     device, device_map
         of `load_model`.
 
@@ -228,30 +245,41 @@ def reproduce(
     Raises
     ------
     RmuLabError
-        if something cannot be had (it says what to ask for and where), or `out` is of a run with other settings.
+        if something cannot be had (it says what to ask for and where), or `out` is of a run with other settings, weights,
+        texts or questions.
     """
     for name, number in (("limit", limit), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise RmuLabError(f"{name} is {number}; it must be at least 1.")
     start, out, chosen, processes = time.perf_counter(), Path(out), _methods(preset, methods), launched_processes()
     check_file(out / "result.json", parents=True)
-    forget = {topic: corpus(name, data) for topic, name in preset.forget.items()}
-    retain = corpus(preset.retain, data)
+    forget = {topic: load_corpus(name, data=data)["text"] for topic, name in preset.forget.items()}
+    retain = load_corpus(preset.retain, data=data)["text"]
     for name, texts in (*forget.items(), ("retain", retain)):
         texts_of(texts, name, next(iter(chosen.values())).batch_size)
-    settings = {
+    folders = _question_folders(data)
+    facts: dict[str, Any] = {
         "preset": preset.name,
         "model": preset.model,
         "tasks": list(preset.tasks),
         "limit": limit,
         "chat_template": chat_template,
         "digests": {name: digest(texts) for name, texts in (*forget.items(), ("retain", retain))},
+        "methods": {method: config.to_dict() for method, config in preset.configs.items()},
     }
     if processes.main_process:
-        _take_folder(out, settings)
+        _take_folder(out, facts)
+        facts["questions"] = question_digests(preset.tasks, folders, trust_task_code=trust_task_code)
+        _take_folder(out, facts)
     processes.barrier()
     with _model_access(preset):
         model, tokenizer = load_model(preset.model, device=device, device_map=device_map)
+    if processes.main_process:
+        found = model_digests(model, tokenizer)
+        facts |= {"weights": found["weights"], "architecture": found["settings"], "tokenizer": found["tokenizer"]}
+        _take_folder(out, facts)
+        write_json(out / "run.json", facts)
+    processes.barrier()
     edits = {}
     for method, config in chosen.items():
         folder = out / method / "edit"
@@ -261,25 +289,34 @@ def reproduce(
                 raise RmuLabError(f"{folder} is of other settings than the preset's; choose another folder.")
         else:
             edits[method] = unlearn(model, tokenizer, forget, retain, config, progress=progress)
+            if processes.main_process:
+                for old in folder.parent.glob("*.json"):  # scores of another edit
+                    old.unlink()
             edits[method].save(folder)
     if not processes.main_process:
         return None
 
-    how = {"data": local_questions(data), "chat_template": chat_template, "limit": limit, "batch_size": batch_size}
+    how = {
+        "data": folders,
+        "trust_task_code": trust_task_code,
+        "chat_template": chat_template,
+        "limit": limit,
+        "batch_size": batch_size,
+    }
     scores: dict[str, dict[str, Accuracy]] = {"base": {}}
     measured = {}
     for task in preset.tasks:
-        measured[task] = _scored(out / "base" / f"{task}.json", model, tokenizer, task, progress, how)
+        measured[task] = _scored(out / "base" / _file_of(task), model, tokenizer, task, progress, how)
         scores["base"][task] = measured[task].scores[task]
     for method, result in edits.items():
         with result.applied(model):
             scores[method] = {
-                task: _scored(out / method / f"{task}.json", model, tokenizer, task, progress, how).scores[task]
+                task: _scored(out / method / _file_of(task), model, tokenizer, task, progress, how).scores[task]
                 for task in preset.tasks
             }
     report = {
         "experiment": "reproduce",
-        **settings,
+        **{name: facts[name] for name in facts if name != "methods"},
         "settings": {method: config.to_dict() for method, config in chosen.items()},
         "numbers": _numbers(scores),
         "reported": preset.reported,
@@ -292,21 +329,20 @@ def reproduce(
     return report
 
 
-def _take_folder(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder and note which run it is for, or see that it is for this one."""
+def _take_folder(out: Path, facts: Mapping[str, Any]) -> None:
+    """Make the folder, or see that it is for the run of which these facts are known so far."""
     note = out / "run.json"
+    make_folder(out)
+    there = None
     if note.is_file():
         with reading(f"{note} holds no run", "choose another folder"):
-            there = json.loads(note.read_text(encoding="utf-8"))
-            changed = [name for name in settings if there.get(name) != settings[name]]
-        if changed:
-            raise RmuLabError(
-                f"{out} holds a run with another {', '.join(changed)}; choose another folder, or the same run."
-            )
-    elif any(out.iterdir()):
+            there = dict(json.loads(note.read_text(encoding="utf-8")))
+    if there is None and any(out.iterdir()):
         raise RmuLabError(f"{out} holds other files; choose a new folder, or one of a run to go on with.")
-    else:
-        write_json(note, settings)
+    known = json.loads(json.dumps(facts))
+    changed = [name for name in known if there is not None and there.get(name) != known[name]]
+    if changed:
+        raise RmuLabError(f"{out} holds a run with another {', '.join(changed)}; choose another folder, or the same run.")
 
 
 @contextmanager
@@ -317,6 +353,12 @@ def _model_access(preset: Preset) -> Iterator[None]:
         if preset.access is None:
             raise
         raise RmuLabError(f"{error} {preset.access.capitalize()}: https://huggingface.co/{preset.model}.") from error
+
+
+def _file_of(task: str) -> str:
+    """What a task's scores are called: one that is named by a path must not lead out of the folder."""
+    plain = re.fullmatch(r"\w+", task) is not None
+    return f"{task}.json" if plain else f"{Path(task).stem}-{digest([task])[:12]}.json"
 
 
 def _scored(path: Path, model: Any, tokenizer: Any, task: str, progress: bool, how: Mapping[str, Any]) -> HarnessResult:

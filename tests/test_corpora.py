@@ -2,14 +2,16 @@ import json
 from pathlib import Path
 
 import datasets
+import pandas
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, load_corpus
+from rmu_lab import RmuLabError, load_corpus, load_questions
+from rmu_lab.activations import token_states
 from rmu_lab.corpora import TokenBatch, texts_of, token_batches
-from tests.conftest import made_up_texts
+from tests.conftest import made_up_texts, tiny_model
 
 
 def test_load_by_name_and_by_path(tmp_path):
@@ -186,3 +188,94 @@ def test_token_batches(tokenizer):
     assert left.attention_mask[0, 0] == 0 and left.attention_mask[0, -1] == 1
     with pytest.raises(RmuLabError, match="'t' is shorter than two tokens"):
         token_batches(tokenizer, ["the sea", "t"], 2, 12)
+
+
+# -- what files may hold ----------------------------------------------------------------------------------------------
+
+
+def test_a_field_that_the_first_row_lacks_is_kept(tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"text": "one"}\n{"text": "two", "topic": "t"}\n')
+    corpus = load_corpus(tmp_path / "own.jsonl")
+    assert corpus.column_names == ["text", "topic"] and corpus["topic"][:] == [None, "t"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('"a"', "1"),
+        ("1", '"a"'),
+        ("true", "2"),
+        ("[1]", '"a"'),
+        ('{"a": 1}', "3"),
+        ("1", "1" + "0" * 30),
+        ('"a"', '"\\ud800"'),
+    ],
+)
+def test_mixed_types_are_named(tmp_path, first, second):
+    rows = f'{{"text": "one", "id": {first}}}\n\n{{"text": "two", "id": {second}}}\n'
+    (tmp_path / "own.jsonl").write_text(rows)
+    with pytest.raises(RmuLabError, match=r"own\.jsonl, line 3: `id` does not go with those before it .*same type there"):
+        load_corpus(tmp_path / "own.jsonl")
+
+
+def test_whole_and_broken_numbers_go_together(tmp_path):
+    (tmp_path / "own.jsonl").write_text(
+        '{"text": "one", "year": 1}\n{"text": "two", "year": 2.5}\n{"text": "three", "year": null}\n'
+    )
+    assert load_corpus(tmp_path / "own.jsonl")["year"][:] == [1.0, 2.5, None]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    for name, text in (("own.jsonl", '{"text": "one"}'), ("own.txt", "one")):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert load_corpus(tmp_path / name)["text"][:] == ["one"]
+
+
+def test_a_plain_text_is_a_passage_a_paragraph(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes("\r\nFirst line,\r\nsecond line.\r\n \t\r\n\r\n  Another caf\u00e9.\n\n".encode())
+    assert load_corpus(path)["text"][:] == ["First line,\nsecond line.", "Another caf\u00e9."]
+    path.write_bytes(b"caf\xe9")
+    with pytest.raises(RmuLabError, match="UTF-8"):
+        load_corpus(path)
+    path.write_text(" \n")
+    with pytest.raises(RmuLabError, match="holds no texts"):
+        load_corpus(path)
+    with pytest.raises(RmuLabError, match=r"There is no file .*none\.txt"):
+        load_corpus("mine/none.txt")
+
+
+@pytest.mark.parametrize("name", [None, 3, ["one", "two"], pandas.DataFrame({"text": ["one"]}), ""])
+def test_what_is_no_name(name):
+    for load in (load_corpus, load_questions):
+        with pytest.raises(RmuLabError, match="give a short name, a path or an id of the hub"):
+            load(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Path("own.jsonl"), r"retain is one string; give a list of texts or load_corpus\('own.jsonl'\)"),
+        (b"one", "give the rows that it names: load_corpus"),
+        (
+            pandas.DataFrame({"text": ["one"]}),
+            r'retain is a DataFrame; give its rows as a list, e.g. retain\["text"\].to_list\(\)',
+        ),
+        (datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["one"]})}), "a mapping with the keys train"),
+        (datasets.Dataset.from_dict({"body": ["one"]}), "retain has no column 'text'"),
+        (None, "retain is None; give rows"),
+        ([], "retain holds 0 texts, but one batch takes 1"),
+    ],
+)
+def test_what_is_no_list_of_texts(given, message):
+    with pytest.raises(RmuLabError, match=message):
+        texts_of(given, "retain", 1)
+
+
+def test_one_string_is_no_list_of_texts(tokenizer):
+    """Everywhere where texts become tokens, not only where a model is trained."""
+    model = tiny_model("llama")
+    with pytest.raises(RmuLabError, match="texts is one string; give a list of texts"):
+        token_states(model, tokenizer, "the sea", [2])
+    with pytest.raises(RmuLabError, match="texts holds 0 texts"):
+        token_states(model, tokenizer, [], [2])

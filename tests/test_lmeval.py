@@ -1,11 +1,18 @@
 """lm-eval on models in memory, offline, on files in the schema of WMDP and MMLU."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from rmu_lab import RmuLabError, accuracy, harness
-from rmu_lab.lmeval import HarnessResult
+from rmu_lab import RmuLabError, accuracy, harness, load_questions
+from rmu_lab.files import data_folder
+from rmu_lab.lmeval import HarnessResult, loaded_tasks, question_digests
+from rmu_lab.questions import cloze_prompt, letter_prompt
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import plain_score
 
@@ -105,7 +112,7 @@ def test_mmlu_is_the_average_over_all_questions_of_its_subjects(tmp_path, tokeni
     import lm_eval.tasks
     import yaml
 
-    files = (tmp_path.__class__(lm_eval.tasks.__file__).parent / "mmlu" / "default").glob("mmlu_*.yaml")
+    files = (Path(lm_eval.tasks.__file__).parent / "mmlu" / "default").glob("mmlu_*.yaml")
     subjects = [yaml.safe_load(file.read_text())["dataset_name"] for file in files]
     assert len(subjects) == 57
     sets = {name: {"test": asked(1 + index % 2, index), "dev": asked(5, 99)} for index, name in enumerate(subjects)}
@@ -161,3 +168,164 @@ def test_a_model_whose_weights_are_offloaded(wmdp, tokenizer):
     expected = harness(tiny_model("llama"), tokenizer, ["wmdp_bio"], **how)
     spread = accelerate.cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu"))
     assert harness(spread, tokenizer, ["wmdp_bio"], **how) == expected
+
+
+# -- the course's own questions ---------------------------------------------------------------------------------------
+
+SETS = ("bio", "cyber", "general", "neighbours")
+
+
+def test_own_tasks_ask_exactly_as_accuracy_does():
+    with loaded_tasks([f"rmu_{name}{style}" for name in SETS for style in ("", "_letter")]) as loaded:
+        for name in SETS:
+            questions = list(load_questions(name, split="test"))
+            cloze, letter = loaded[f"rmu_{name}"][f"rmu_{name}"], loaded[f"rmu_{name}_letter"][f"rmu_{name}_letter"]
+            for task, prompt, options in (
+                (cloze, lambda row: cloze_prompt(row["question"]), lambda row: row["choices"]),
+                (letter, lambda row: letter_prompt(row["question"], row["choices"]), lambda _row: list(LETTERS)),
+            ):
+                docs = list(task.eval_docs)
+                assert [doc["id"] for doc in docs] == [row["id"] for row in questions]
+                assert [task.doc_to_text(doc) for doc in docs] == [prompt(row) for row in questions]
+                assert [task.doc_to_choice(doc) for doc in docs] == [options(row) for row in questions]
+                assert [task.doc_to_target(doc) for doc in docs] == [row["answer"] for row in questions]
+                assert task.config.target_delimiter == " "
+
+
+def test_both_accuracies_of_own_tasks_equal_ours(tokenizer):
+    model, few = tiny_model("llama"), 40
+    found = harness(model, tokenizer, ["rmu_bio", "rmu_general_letter"], limit=few, progress=False)
+    cloze = accuracy(model, tokenizer, load_questions("bio", "test").select(range(few)), progress=False)
+    letter = accuracy(model, tokenizer, load_questions("general", "test").select(range(few)), style="letter", progress=False)
+    assert found.normalised["rmu_bio"] == cloze and found.scores["rmu_bio"].style == "cloze"
+    assert found.scores["rmu_bio"].predictions != cloze.predictions  # by the whole option, not by its characters
+    assert found.scores["rmu_general_letter"] == found.normalised["rmu_general_letter"] == letter
+    assert HarnessResult.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_tasks_without_acc_norm_have_none(wmdp, tokenizer):
+    assert harness(tiny_model("llama"), tokenizer, ["wmdp_bio"], data={"cais/wmdp": wmdp}, progress=False).normalised == {}
+
+
+@pytest.mark.slow
+def test_smollm2_answers_each_question_as_lm_eval_says(smollm2):
+    found = harness(*smollm2, ["rmu_bio"], limit=60, progress=False).normalised["rmu_bio"]
+    ours = accuracy(*smollm2, load_questions("bio", split="test").select(range(60)), progress=False)
+    assert found.predictions == ours.predictions and found.correct == ours.correct
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_lm_evals_own_command_on_a_saved_checkpoint(tmp_path, tokenizer, moved):
+    """In a fresh process, without the hub and without this package, by a relative and from a foreign folder."""
+    model = tiny_model("llama")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    if moved:
+        shutil.copytree(data_folder(), tmp_path / "elsewhere")
+    where, tasks = (tmp_path, "elsewhere/lm_eval") if moved else (data_folder().parent, "data/lm_eval")
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={tmp_path / 'model'},dtype=float32",
+    ]
+    command += ["--include_path", tasks, "--tasks", "rmu_bio,rmu_general_letter", "--limit", "8", "--device", "cpu"]
+    command += ["--output_path", str(tmp_path / "out.json"), "--log_samples"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
+    outcome = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, cwd=where)
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    (written,) = tmp_path.glob("out*.json")
+    scores = json.loads(written.read_text())["results"]
+    for task, name, style in (("rmu_bio", "bio", "cloze"), ("rmu_general_letter", "general", "letter")):
+        ours = accuracy(model, tokenizer, load_questions(name, "test").select(range(8)), style=style, progress=False)
+        assert scores[task]["acc_norm,none"] == ours.accuracy
+
+
+# -- what task files may do -------------------------------------------------------------------------------------------
+
+PLAIN = """task: ours
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: "{folder}/questions.json"}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: question
+doc_to_choice: choices
+doc_to_target: answer
+metric_list: [{{metric: acc}}]
+"""
+RUN = "__import__('pathlib').Path('{folder}/ran').touch()"
+TEMPLATE_RUN = "{{{{ cycler.__init__.__globals__.__builtins__['open']('{folder}/ran', 'w').close() or question }}}}"
+
+
+@pytest.fixture
+def own_task(tmp_path):
+    """Writes a task file with some lines replaced, and a module beside it that leaves a trace when it is imported."""
+    (tmp_path / "questions.json").write_text("\n".join(map(json.dumps, asked(5, 7))))
+    (tmp_path / "evil.py").write_text(RUN.format(folder=tmp_path) + "\ndef text(doc):\n    return doc['question']\n")
+
+    def write(more: str = "", **lines: str) -> str:
+        text = PLAIN.format(folder=tmp_path) + more.format(folder=tmp_path)
+        for key, value in lines.items():
+            text = "\n".join(
+                f"{key}: {value.format(folder=tmp_path)}" if line.startswith(f"{key}:") else line
+                for line in text.split("\n")
+            )
+        (tmp_path / "ours.yaml").write_text(text)
+        return str(tmp_path / "ours.yaml")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"doc_to_text": "!function evil.text"},
+        {"more": "%TAG ! !func\n---\nprocess_docs: !tion evil.text\n"},
+        {"more": "process_docs: !<!function> evil.text\n"},
+        {"more": "include: other.yaml\n"},
+        {"metric_list": "[{{metric: ./evil.py}}]"},
+        {"metric_list": "[{{metric: acc, hf_evaluate: true}}]"},
+        {"doc_to_text": '"' + TEMPLATE_RUN + '"'},
+        {"doc_to_target": '"' + TEMPLATE_RUN.replace("question", "answer") + '"'},
+    ],
+)
+def test_a_task_file_runs_no_python_unasked(how, own_task, tmp_path, tokenizer):
+    (tmp_path / "other.yaml").write_text("doc_to_text: !function evil.text\n")
+    path = own_task(**how)
+    with pytest.raises(RmuLabError, match=r"trust_task_code|is no task file"):
+        harness(tiny_model("llama"), tokenizer, [path], progress=False)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("text", ["!function evil.text", '"' + TEMPLATE_RUN + '"'])
+def test_a_task_file_runs_python_when_asked(own_task, tmp_path, tokenizer, text):
+    path = own_task(doc_to_text=text)
+    found = harness(tiny_model("llama"), tokenizer, [path], trust_task_code=True, progress=False)
+    assert len(found.scores[path].correct) == 5 and (tmp_path / "ran").exists()
+
+
+def test_a_plain_task_file_needs_no_leave(own_task, tokenizer):
+    path = own_task(doc_to_text='"Question: {{{{question.strip()}}}}\\nAnswer:"')
+    ours = accuracy(tiny_model("llama"), tokenizer, asked(5, 7), progress=False)
+    found = harness(tiny_model("llama"), tokenizer, [path], progress=False)
+    assert found.scores[path].style == "cloze" and len(found.scores[path].correct) == len(ours.correct)
+    with pytest.raises(RmuLabError, match="ours does not measure acc"):
+        harness(tiny_model("llama"), tokenizer, [own_task(metric_list="[{{metric: acc_norm}}]")], progress=False)
+
+
+def test_no_limit_below_one(tokenizer):
+    with pytest.raises(RmuLabError, match="limit is 0; ask at least one question"):
+        harness(tiny_model("llama"), tokenizer, ["rmu_bio"], limit=0)
+
+
+def test_digests_tell_questions_and_prompts_apart(own_task, tmp_path):
+    path = own_task()
+    first = question_digests([path])
+    assert first == question_digests([path])
+    (tmp_path / "questions.json").write_text("\n".join(map(json.dumps, asked(5, 8))))
+    second = question_digests([path])
+    third = question_digests([own_task(doc_to_text='"Q: {{{{question}}}}"')])
+    assert len({first[path], second[path], third[path]}) == 3

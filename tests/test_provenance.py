@@ -1,10 +1,13 @@
 import os
+import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from rmu_lab.provenance import provenance
+import rmu_lab
+from rmu_lab.provenance import code_digest, commit, provenance
 from rmu_lab.scorecard.sources import old_versions
 
 BIN = os.path.dirname(sys.executable)
@@ -35,3 +38,47 @@ def test_a_package_that_is_not_installed_is_no_error(monkeypatch):
     found = provenance()
     assert found["versions"]["rmu-lab"] == "not installed" and found["command"] == "python"
     assert old_versions({"versions": {"rmu-lab": "0.1.0"}}) == ["it was made by rmu-lab 0.1, this is not installed"]
+
+
+def test_code_is_known_by_its_content(tmp_path):
+    package = tmp_path / "package"
+    (package / "part").mkdir(parents=True)
+    (package / "data").mkdir()
+    (package / "part" / "a.py").write_bytes(b"x = 1\ny = 2\n")
+    first = code_digest(package)
+    (package / "data" / "b.py").write_text("of the data")
+    (package / "note.txt").write_text("no code")
+    (package / "part" / "a.py").write_bytes(b"x = 1\r\ny = 2\r\n")  # as git may write it on Windows
+    assert code_digest(package) == first
+    (package / "part" / "a.py").write_text("x = 1\ny = 3\n")
+    second = code_digest(package)
+    (package / "part" / "a.py").rename(package / "part" / "b.py")
+    assert len({first, second, code_digest(package)}) == 3
+
+
+def test_the_commit_is_that_of_the_packages_own_repository(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    assert commit(package) is None
+
+    def git(*words):
+        who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)  # noqa: S607
+
+    git("init", "--quiet")
+    (tmp_path / "other").touch()
+    git("add", "other")
+    git("commit", "-m", "other")
+    assert commit(package) is None  # a repository that only lies around it
+    git("add", "package")
+    git("commit", "-m", "package")
+    clean = commit(package)
+    assert len(clean) == 40
+    (package / "__init__.py").write_text("changed")
+    assert commit(package) == f"{clean}-dirty"
+
+
+def test_every_result_says_which_code_made_it():
+    stored = provenance()["code"]
+    assert stored["digest"] == code_digest(Path(rmu_lab.__file__).parent)

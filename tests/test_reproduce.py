@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnResult, cli
 from rmu_lab import reproduce as package
-from rmu_lab.paper_data import corpus
 from rmu_lab.reproduce import Preset, plan, preset_names, reproduce
 from rmu_lab.shapes import Shape
 from tests.conftest import made_up_texts, tiny_model
@@ -103,8 +103,91 @@ def test_whole_command_and_going_on(folder, monkeypatch):
     assert outcome.exit_code == 1 and "a run with another limit" in outcome.output
 
 
+def rewrite_weights(folder):
+    tiny_model("llama", seed=1).save_pretrained(folder / "model")
+
+
+def rewrite_tokenizer(folder):
+    path = folder / "model" / "tokenizer.json"
+    plain = json.loads(path.read_text())
+    plain["model"]["merges"] = plain["model"]["merges"][:-1]
+    path.write_text(json.dumps(plain))
+
+
+def rewrite_questions(folder):
+    hub_copy(folder / "data" / "wmdp", {"wmdp-bio": {"test": asked(12, 4)}, "wmdp-cyber": {"test": asked(8, 50)}})
+
+
+def rewrite_corpus(folder):
+    (folder / "data" / "wikitext.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in made_up_texts(10, 9)))
+
+
+def rewrite_settings(folder):
+    plain = json.loads((folder / "tiny.json").read_text())
+    plain["settings"]["lr"] = 0.03
+    (folder / "tiny.json").write_text(json.dumps(plain))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (rewrite_weights, "weights"),
+        (rewrite_tokenizer, "tokenizer"),
+        (rewrite_questions, "questions"),
+        (rewrite_corpus, "digests"),
+        (rewrite_settings, "methods"),
+    ],
+)
+def test_a_run_goes_on_only_with_the_same_content(folder, change, named):
+    def run():
+        preset = Preset.load(folder / "tiny.json")
+        return reproduce(
+            preset, folder / "run", data=folder / "data", methods=["rmu"], limit=3, device="cpu", progress=False
+        )
+
+    first = run()
+    (folder / "run" / "rmu" / "wmdp_bio.json").unlink()
+    assert run()["numbers"] == first["numbers"]
+    change(folder)
+    with pytest.raises(RmuLabError, match=rf"holds a run with another {named}; choose another folder"):
+        run()
+    assert json.loads((folder / "run" / "result.json").read_text())["numbers"] == first["numbers"]
+
+
+def test_scores_of_an_edit_that_is_gone_are_made_anew(folder):
+    how = {"data": folder / "data", "methods": ["rmu"], "limit": 3, "device": "cpu", "progress": False}
+    preset = Preset.load(folder / "tiny.json")
+    reproduce(preset, folder / "run", **how)
+    stored = folder / "run" / "rmu" / "wmdp_bio.json"
+    before = stored.read_text()
+    stored.write_text(json.dumps(json.loads(before) | {"prompts": {"wmdp_bio": "of another edit"}}))
+    shutil.rmtree(folder / "run" / "rmu" / "edit")
+    reproduce(preset, folder / "run", **how)
+    assert stored.read_text() == before
+
+
+def test_a_preset_runs_no_python_unasked(folder, tmp_path):
+    """Before anything is trained; scores of a task that is named by a path stay in the folder of the run."""
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\ndef text(doc):\n    return doc['question']\n")
+    (folder / "task.yaml").write_text(
+        f"task: mine\ndataset_path: {folder / 'data' / 'wmdp'}\ndataset_name: wmdp-bio\ntest_split: test\n"
+        "output_type: multiple_choice\ndoc_to_text: !function evil.text\ndoc_to_choice: choices\ndoc_to_target: answer\n"
+        "metric_list: [{metric: acc}]\n"
+    )
+    plain = json.loads((folder / "tiny.json").read_text()) | {"tasks": [str(folder / "task.yaml")]}
+    (folder / "tiny.json").write_text(json.dumps(plain))
+    how = ("--data", folder / "data", "--out", folder / "run", "--method", "rmu")
+    outcome = command(folder, *how)
+    assert outcome.exit_code == 1 and "runs Python of its own" in outcome.output
+    assert not (folder / "ran").exists() and not (folder / "run" / "rmu").exists()
+    outcome = command(folder, *how, "--trust-task-code")
+    assert outcome.exit_code == 0, outcome.output
+    assert (folder / "ran").exists() and not (folder / "task.yaml.json").exists()
+    assert len(list((folder / "run" / "base").iterdir())) == 1
+
+
 def test_dry_run_fetches_and_writes_nothing(folder, monkeypatch):
-    for name in ("load_model", "corpus", "harness"):
+    for name in ("load_model", "load_corpus", "harness", "question_digests"):
         monkeypatch.setattr(package, name, lambda *_, **__: pytest.fail("a plan fetches nothing"))
     before = sorted(folder.rglob("*"))
     outcome = command(folder, "--dry-run", "--data", folder / "data")
@@ -151,16 +234,6 @@ def test_a_model_that_must_be_asked_for(folder):
     (folder / "broken.json").write_text("{}")
     with pytest.raises(RmuLabError, match=r"broken\.json is not a preset"):
         Preset.load(folder / "broken.json")
-
-
-def test_corpora(folder):
-    texts = corpus("wikitext", folder / "data")
-    assert texts == [f" {text} \n" for text in made_up_texts(10, 3)]  # as it stands in the file
-    assert corpus(str(folder / "data" / "wikitext.jsonl")) == texts
-    with pytest.raises(RmuLabError, match="There is no corpus 'bio'"):
-        corpus("bio")
-    with pytest.raises(RmuLabError, match=r"There is no file none\.jsonl"):
-        corpus("none.jsonl")
 
 
 def test_presets_are_the_papers_settings():

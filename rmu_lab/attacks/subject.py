@@ -17,6 +17,8 @@ from ..errors import RmuLabError
 from ..evaluate import Accuracy, accuracy
 from ..generation import answers
 from ..models import plain_model
+from ..questions import checked_questions
+from ..tables import rows_of
 from ..unlearning.result import UnlearnResult
 from .controls import Recovery, ReferenceScores
 
@@ -102,7 +104,8 @@ class Subject:
         if self.n_generations < 0:
             raise RmuLabError(f"n_generations is {self.n_generations}; it must be at least 0.")
         object.__setattr__(self, "model", plain_model(self.model))  # the class is frozen
-        lists: dict[str, Any] = {name: list(getattr(self, name)) for name in ("questions", "dev_questions")}
+        lists: dict[str, Any] = {"questions": checked_questions(self.questions)}
+        lists["dev_questions"] = rows_of(self.dev_questions, "dev_questions", "load_questions(...)")
         lists |= {name: texts_of(getattr(self, name), name, 0) for name in ("forget", "retain")}
         if self.rephrased is not None:
             originals, others = self.rephrased

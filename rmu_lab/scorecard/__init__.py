@@ -8,6 +8,7 @@ Each of `CLAIMS` has its rule, fixed in the code: conditions on named numbers, e
 from ..estimates import Number, mean_of
 from .claim_table import as_json, markdown, rewrite, table_rows
 from .claims import CLAIMS, Claim, claim_of
+from .full_size import FullRun, found_runs
 from .rules import (
     ARGUMENT_FAILS,
     NOT_MEASURED,
@@ -32,6 +33,7 @@ __all__ = [
     "VERDICTS",
     "Claim",
     "Condition",
+    "FullRun",
     "NotMeasuredError",
     "Number",
     "Rule",
@@ -39,6 +41,7 @@ __all__ = [
     "as_json",
     "below",
     "claim_of",
+    "found_runs",
     "markdown",
     "mean_of",
     "rewrite",

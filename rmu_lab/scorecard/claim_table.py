@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from ..estimates import Number
 from ..files import write_text
 from ..stored import sentence_of
 from .claims import CLAIMS, Claim
+from .full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
+from .full_size import HEAD as FULL_SIZE_HEAD
 from .sources import NotMeasuredError
 
 HEAD = (
@@ -23,7 +25,6 @@ HEAD = (
     "verdict",
     "shown in",
 )
-START, END = "<!-- claims -->", "<!-- /claims -->"
 
 
 def measured(claim: Claim, numbers: Mapping[str, Number]) -> list[str]:
@@ -51,13 +52,15 @@ def table_rows() -> list[tuple[str, str, str, str, list[str], str, Claim]]:
     return found
 
 
-def markdown(notebooks: str = "") -> str:
-    """Write the table in Markdown. Taught in notebook 10.
+def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
+    """Write the table in Markdown, and one of full-size runs if there are any. Taught in notebook 10.
 
     Parameters
     ----------
     notebooks
         the way from where it will stand to the notebooks, such as ``"notebooks/"``.
+    runs
+        results of `rmu_lab.reproduce`; by default those in ``data/results/reproduce``.
     """
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for name, part, statement, reported, numbers, verdict, claim in table_rows():
@@ -65,6 +68,11 @@ def markdown(notebooks: str = "") -> str:
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
         lines.append("| " + " | ".join(cells) + " |")
+    rows = [row for run in (found_runs() if runs is None else runs) for row in run.rows()]
+    if rows:
+        lines += ["", "Of the papers' own benchmark, in points:", ""]
+        lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
+        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -80,9 +88,16 @@ def _escaped(text: str) -> str:
     return text
 
 
-def as_json() -> list[dict[str, Any]]:
-    """Give every claim with its rule, numbers and their margins as plain values; numbers are empty if not measured yet."""
+def as_json(runs: Sequence[FullRun] | None = None) -> list[dict[str, Any]]:
+    """Give every claim with its rule, numbers and their margins as plain values; numbers are empty if not measured yet.
+
+    Parameters
+    ----------
+    runs
+        as of `markdown`; they stand with the claims that they speak about.
+    """
     plain = []
+    at_full_size = [run.to_dict() for run in (found_runs() if runs is None else runs)]
     for claim in CLAIMS.values():
         try:
             numbers = claim.numbers()
@@ -100,6 +115,8 @@ def as_json() -> list[dict[str, Any]]:
             "verdict": claim.verdict(),
             "shown": claim.shown,
             "stored": [source.file for source in claim.sources],
+            "stale": sorted({problem for source in claim.sources for problem in source.stale()}) if numbers else [],
+            "full size": at_full_size if claim.id in CLAIMS_AT_FULL_SIZE else [],
         }
         plain.append(row)
     return plain
@@ -113,11 +130,23 @@ def rewrite(path: Path, notebooks: str) -> None:
     RmuLabError
         if the file cannot be read or written, or has not each marker once.
     """
+    put_between(path, "claims", markdown(notebooks))
+
+
+def put_between(path: Path, name: str, text: str) -> None:
+    """Put a text between the markers ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file.
+
+    Raises
+    ------
+    RmuLabError
+        if the file cannot be read or written, or has not each marker once.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     try:
-        text = path.read_text(encoding="utf-8")
+        page = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a Markdown file.") from None
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise RmuLabError(f"{path} has no place for the table; write {START} and {END} where it is to stand.")
-    before, rest = text.split(START)
-    write_text(path, f"{before}{START}\n{markdown(notebooks)}\n{END}{rest.split(END)[1]}")
+    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
+        raise RmuLabError(f"{path} has no place for the table; write {start} and {end} where it is to stand.")
+    before, rest = page.split(start)
+    write_text(path, f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}")

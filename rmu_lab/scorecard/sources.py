@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from ..errors import RmuLabError
 from ..estimates import Number, Numbers
 from ..files import check_file, data_folder, file_digest, read_json_lines, write_json
-from ..provenance import provenance, versions
+from ..provenance import CODE, provenance, versions
 from ..stored import checked, reading
 from .stored_numbers import rmu_config
 
@@ -286,6 +286,20 @@ def long_run(line: str) -> RmuLabError:
 
 
 def old_versions(stored: Mapping[str, Any]) -> list[str]:
-    """Say that a result was made by another major or minor version of this package, if it was."""
+    """Say that a result was made by another major or minor version of this package, or by other code, if it was."""
     then, now = (found["rmu-lab"].split(".")[:2] for found in (stored["versions"], versions()))
-    return [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]
+    found = [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]
+    return found + changed_code(stored)
+
+
+NO_CODE = "it does not say which code made it"
+
+
+def changed_code(stored: Mapping[str, Any]) -> list[str]:
+    """Say that the code has changed since a result was made, if it has, or that the result does not tell."""
+    if "code" not in stored:
+        return [NO_CODE]
+    made_by = stored["code"]
+    if made_by["digest"] == CODE["digest"]:
+        return []
+    return [f"the code has changed since it was made ({made_by['commit'] or 'no commit known'})"]

@@ -23,6 +23,7 @@ from ..evaluate import Style
 from ..models import plain_model
 from ..offload import is_offloaded
 from ..provenance import provenance
+from ..questions import checked_questions
 from ..stored import sentence_of
 from ..unlearning.batches import text_lengths, topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
@@ -150,7 +151,7 @@ def sweep(
     configs = list(dict.fromkeys(configs))
     if not configs:
         raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
-    if not questions:
+    if not isinstance(questions, Mapping) or not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
     model = plain_model(model)
     if is_offloaded(model):
@@ -167,7 +168,7 @@ def sweep(
     for config in configs:
         if isinstance(config, UnlearnConfig):
             text_lengths(texts, config)
-    asked = {name: [dict(row) for row in rows] for name, rows in questions.items()}
+    asked = {name: checked_questions(rows, f"questions[{name!r}]") for name, rows in questions.items()}
     with RowFile(out) as file:
         job = Job(
             model=model,

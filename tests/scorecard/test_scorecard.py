@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import types
+import warnings
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,6 +21,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, cli, grid, load_corpus, load_questions, sweep
+from rmu_lab.files import data_folder
+from rmu_lab.provenance import CODE
 from rmu_lab.scorecard import (
     ARGUMENT_FAILS,
     CLAIMS,
@@ -29,9 +32,12 @@ from rmu_lab.scorecard import (
     SCALE_DEPENDENT,
     VERDICTS,
     Condition,
+    FullRun,
     NotMeasuredError,
     Number,
     Rule,
+    found_runs,
+    full_size,
     markdown,
     mean_of,
     measurements,
@@ -186,8 +192,17 @@ def test_verdicts_are_those_of_the_notebooks(name, chapter, words):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.file)
 def test_stored_results_are_of_this_code_and_data(source):
-    """Same major and minor version, same settings, same texts and questions as a run would take today."""
-    assert source.stale() == []
+    """Same major and minor version, same settings, same texts and questions as a run would take today.
+
+    Code changes with every commit, mostly without touching a number, so that is said and not forbidden.
+    """
+    problems = source.stale()
+    about_code = [
+        problem for problem in problems if problem == sources.NO_CODE or problem.startswith("the code has changed")
+    ]
+    assert [problem for problem in problems if problem not in about_code] == []
+    for problem in about_code:
+        warnings.warn(f"{source.file}: {problem}", stacklevel=1)
 
 
 def provenances(path: Path) -> list[dict]:
@@ -233,7 +248,87 @@ def test_stale_settings_data_and_versions_are_noticed(tmp_path, monkeypatch):
     (tmp_path / source.file).write_text(json.dumps(record))
     monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
     other = dataclasses.replace(source, settings={**source.settings, "layer": 3})
-    assert len(other.stale()) == 1 + len(source.data) + 1
+    assert len(other.stale()) == 1 + len(source.data) + 2
+    assert sources.NO_CODE in other.stale()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (None, ["it does not say which code made it"]),
+        ({"digest": "0" * 64, "commit": "abc"}, ["the code has changed since it was made (abc)"]),
+        ({"digest": "0" * 64, "commit": None}, ["the code has changed since it was made (no commit known)"]),
+        (dict(CODE), []),
+    ],
+)
+def test_every_kind_of_result_says_when_its_code_has_changed(code, said, tmp_path, monkeypatch):
+    """Each with its provenance rewritten, and nothing else."""
+    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
+    for kind in (sources.Measurement, sources.StoredSweep, sources.Benchmark):
+        source = next(source for source in SOURCES if isinstance(source, kind))
+        for file in (source.file, *getattr(source, "more", ())):
+            text = (data_folder() / "results" / file).read_text(encoding="utf-8")
+            lines = text.splitlines() if file.endswith(".jsonl") else [text]
+            rows = [json.loads(line) for line in lines]
+            for row in rows:
+                row["provenance"].pop("code", None)
+                row["provenance"] |= {} if code is None else {"code": code}
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+        assert source.stale() == said
+
+
+# -- runs of the papers' own benchmark --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """What `reproduce` writes, in small."""
+    number = {"low": 0.2, "high": 0.4, "n": 100, "over": "questions"}
+    values = {"base wmdp_bio": 0.6, "rmu wmdp_bio": 0.3, "rmu change wmdp_bio": -0.3}
+    plain = {
+        "experiment": "reproduce", "preset": "zephyr-7b", "model": "owner/zephyr", "limit": None,
+        "numbers": {name: number | {"value": value} for name, value in values.items()},
+        "reported": {"points": {"rmu": {"wmdp_bio": 28.8}}},
+        "provenance": {"code": dict(CODE)},
+    }  # fmt: skip
+    path = tmp_path / "runs" / "zephyr" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(plain))
+    return path
+
+
+def test_a_full_size_run_stands_on_the_scorecard(run, tmp_path, monkeypatch):
+    rows = [
+        ("zephyr-7b (owner/zephyr)", "base", "wmdp_bio", "60.0 [20.0, 40.0]", "", ""),
+        ("zephyr-7b (owner/zephyr)", "rmu", "wmdp_bio", "30.0 [20.0, 40.0]", "-30.0 [20.0, 40.0]", "28.8"),
+    ]
+    assert FullRun.load(run).rows() == FullRun.load(run.parent).rows() == rows
+    monkeypatch.setattr(cli, "console", Console(width=3000))
+    out = tmp_path / "claims.json"
+    outcome = CliRunner().invoke(cli.app, ["claims", "--result", str(run), "--json", str(out)])
+    assert outcome.exit_code == 0, outcome.output
+    assert "The papers' own benchmark" in outcome.output and "-30.0 [20.0, 40.0]" in outcome.output
+    stated = {row["id"]: row["full size"] for row in json.loads(out.read_text())}
+    assert stated["prop1"] == [] and stated["t1"][0]["numbers"]["rmu wmdp_bio"]["value"] == 0.3
+    assert stated["t1"][0]["stale"] == []
+
+
+def test_a_full_size_run_among_the_stored_results_is_found(run, tmp_path, monkeypatch):
+    assert found_runs() == [] and "own benchmark" not in markdown()
+    monkeypatch.setattr(full_size, "results_folder", lambda: tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    run.parent.parent.rename(tmp_path / "results" / "reproduce")
+    assert [found.preset for found in found_runs()] == ["zephyr-7b"]
+    assert "| zephyr-7b (owner/zephyr) | rmu | wmdp\\_bio | 30.0 [20.0, 40.0] | -30.0 [20.0, 40.0] | 28.8 |" in markdown()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"experiment": "sweep"}', '{"experiment": "reproduce"}'])
+def test_what_is_no_run_is_said(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    for path in (tmp_path, tmp_path / "result.json", tmp_path / "none.json"):
+        with pytest.raises(RmuLabError, match=r"is no result of rmu-lab reproduce \(.*\); give its result\.json"):
+            FullRun.load(path)
 
 
 @pytest.mark.parametrize(
