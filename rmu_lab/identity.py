@@ -13,13 +13,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .offload import read_parameter
 
-_NOT_CONTENT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-"""Entries of a configuration that change no number (the weights carry their type)."""
+COMPUTING = ("rope", "position", "sliding", "window", "head", "layer_types", "act", "eps", "softcap", "scal", "multiplier")
+"""Parts of the names of those settings of a configuration that change what the same weights compute.
+
+Others come and go with versions of transformers, which must not make stored work another's.
+"""
 
 
 def model_digests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """Return the SHA-256 of a model's ``weights``, its ``settings`` (such as rope's), and its ``tokenizer``."""
-    settings = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_CONTENT}
+    configuration = model.config.get_text_config(decoder=True).to_dict()
+    settings = {name: value for name, value in configuration.items() if any(part in name for part in COMPUTING)}
     words = {
         "vocabulary": _vocabulary(tokenizer),
         "special": tokenizer.special_tokens_map,

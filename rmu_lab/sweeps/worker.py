@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +19,7 @@ from ..corpora import TokenBatch
 from ..errors import NotFiniteError
 from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
+from ..identity import model_digests
 from ..provenance import provenance
 from ..unlearning.batches import BatchKey, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_batches
 from ..unlearning.config import MethodConfig, UnlearnConfig
@@ -68,41 +66,9 @@ def job_digests(
 ) -> dict[str, str]:
     """Return the SHA-256 of all that decides the numbers besides the settings.
 
-    The model's weights and its configuration (positions, attention, norms), the tokenizer, each corpus and each question
-    set.
+    The model's weights and settings and its tokenizer, each corpus and each question set.
     """
-    weights = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        weights.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return {
-        "weights": weights.hexdigest(),
-        "configuration": configuration_digest(model),
-        "tokenizer": tokenizer_digest(tokenizer),
-        **corpus_digests(texts),
-        **question_digests(questions),
-    }
-
-
-COMPUTING = ("rope", "position", "sliding", "window", "head", "layer_types", "act", "eps", "softcap", "scal", "multiplier")
-"""Parts of the names of settings that change what the same weights compute."""
-
-
-def configuration_digest(model: PreTrainedModel) -> str:
-    """Return the SHA-256 of the settings of a model's configuration that change what its weights compute."""
-    plain = model.config.get_text_config(decoder=True).to_dict()
-    kept = {name: value for name, value in plain.items() if any(part in name for part in COMPUTING)}
-    return digest([json.dumps(kept, sort_keys=True, default=str)])
-
-
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of how a tokenizer cuts texts: of its rules where the library has them, else of its vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        rules: Any = sorted(tokenizer.get_vocab().items())
-    else:  # padding and truncation are set anew by every call
-        rules = {name: part for name, part in json.loads(backend.to_str()).items() if name not in ("padding", "truncation")}
-    return digest([json.dumps(rules, sort_keys=True), json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)])
+    return {**model_digests(model, tokenizer), **corpus_digests(texts), **question_digests(questions)}
 
 
 def question_digests(questions: Mapping[str, Sequence[Mapping]]) -> dict[str, str]:
