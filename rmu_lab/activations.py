@@ -129,19 +129,32 @@ def hidden_states(output: Any) -> Tensor:
 
 
 @contextmanager
-def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model into evaluation mode, without dropout, inside the ``with`` block.
+
+    Measuring is done so and not `frozen`, since torch multiplies by matrices that ask for no gradients in another way,
+    which moves the last bits.
+    """
     training = [module for module in model.modules() if module.training]
-    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     model.eval()
-    for parameter in trainable:
-        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
+    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        with evaluating(model):
+            yield
+    finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
 
