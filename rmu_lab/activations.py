@@ -130,19 +130,32 @@ def hidden_states(output: Any) -> Tensor:
 
 
 @contextmanager
-def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model into evaluation mode, without dropout, inside the ``with`` block.
+
+    Measuring is done so and not `frozen`, since torch multiplies by matrices that ask for no gradients in another way,
+    which moves the last bits.
+    """
     training = [module for module in model.modules() if module.training]
-    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     model.eval()
-    for parameter in trainable:
-        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model into evaluation mode, with no parameter asking for gradients; both are put back afterwards."""
+    # Accelerate replaces what it offloads at each pass; what it put there in inference mode asks for no gradients ever.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        with evaluating(model):
+            yield
+    finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
 
@@ -296,7 +309,7 @@ def token_states(
     text, position, token = [], [], []
     for index, batch in enumerate(token_batches(tokenizer, texts, batch_size, max_length)):
         batch = batch.to(input_device(model))
-        with frozen(model), captured(model, layers, stop=True) as seen, torch.no_grad():
+        with evaluating(model), captured(model, layers, stop=True) as seen, torch.no_grad():
             model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
         if broken := [layer for layer in layers if not seen[layer][batch.attention_mask.bool()].isfinite().all()]:
             raise NotFiniteError(

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .activations import frozen
+from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .questions import LETTERS, checked_questions, cloze_prompt, letter_prompt
@@ -180,7 +180,7 @@ def option_scores(
     order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
-    with frozen(model), torch.inference_mode(), bar:
+    with evaluating(model), torch.inference_mode(), bar:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = score_batch(model, [prompts[i] for i in chosen], [options[i] for i in chosen])

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .activations import frozen
+from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .questions import cloze_prompt
 from .scoring import shares_prompts
@@ -93,7 +93,7 @@ def write_greedily(
     ModelOutput
         with ``sequences``, (prompts, tokens), prompts included; a prompt whose text ends before is filled up.
     """
-    with frozen(model), _greedy(model, tokenizer):
+    with evaluating(model), _greedy(model, tokenizer):
         return cast(Any, model).generate(  # its type says nothing of generation
             **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits
         )

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from .activations import frozen
+from .activations import evaluating
 from .errors import RmuLabError
 from .models import check_positions, input_device
 from .tokens import check_known
@@ -47,7 +47,7 @@ def shares_prompts(model: PreTrainedModel) -> bool:
     """
     if model in _SHARES_PROMPTS:
         return _SHARES_PROMPTS[model]
-    with torch.inference_mode(), frozen(model):
+    with torch.inference_mode(), evaluating(model):
         whole = torch.tensor(_PROBE[0][1:], device=input_device(model))
         ours, again, begun = (_logits(model, ids)[:4] for ids in (whole, whole, whole[:, :4]))
         if _differ(model, ours, again):  # someone puts noise into it, so that nothing can be found out

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..activations import captured, edited_output, frozen, map_above
+from ..activations import captured, edited_output, evaluating, frozen, map_above
 from ..corpora import TokenBatch, token_batches
 from ..models import check_positions, input_device, uncompiled
 from ..offload import require_in_memory
@@ -64,7 +64,7 @@ def noise_sensitivity(
 
         def outputs(edit: Callable[[Tensor], Tensor], batch: TokenBatch = batch) -> dict[int, Tensor]:
             with (
-                frozen(model),
+                evaluating(model),
                 edited_output(model, layer, edit),
                 captured(model, to_layers, stop=True) as seen,
             ):
@@ -131,7 +131,7 @@ def optimal_coefficient(
         if the text has fewer than two tokens, or the model has no such blocks.
     """
     model, batch = uncompiled(model), one_text(model, tokenizer, text)
-    with frozen(model):
+    with evaluating(model):
         hidden, g = map_above(model, batch, layer, to_layer)
     steered = batch.counted()[0]
     h, u = representation.to(hidden), unit(direction).to(hidden)
