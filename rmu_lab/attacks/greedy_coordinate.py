@@ -1,9 +1,8 @@
 """Greedy coordinate gradient: a suffix, found token by token, that makes a model write a given target.
 
-Zou et al. 2023, arXiv 2307.15043. In each step the gradient of the loss with respect to the suffix's
-one-hot tokens names promising swaps, some of them are tried, and the best is taken. Every step is
-recorded with what the gradient had promised and what each swap really gave (Eq 20-22 of Dang et al. 2024
-are about just that). Taught in notebook 06.
+Zou et al. 2023, arXiv 2307.15043. In each step the gradient of the loss with respect to the suffix's one-hot tokens names
+promising swaps, some are tried, and the best is taken. Every step is recorded with what the gradient had promised and what
+each swap gave (Eq 20-22 of Dang et al. 2024). Taught in notebook 06. It is long because of its records' fields.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import NotFiniteError, RmuLabError
 from ..files import whole_folder
 from ..interrupts import uninterrupted
-from ..models import load_model, no_progress_bars, plain_model
+from ..models import load_model, plain_model
 from ..offload import read_parameter, write_parameter
+from ..packaged_models import no_progress_bars
 from ..provenance import provenance
 from ..stored import checked, reading
 from .config import MethodConfig
