@@ -92,6 +92,7 @@ OTHER_METHODS = """
 import sys
 from rmu_lab import RmuLabError, unlearn
 from rmu_lab.unlearning.baselines import NPO, SSD
+from rmu_lab.unlearning.distributed import launched_processes
 from tests.conftest import tiny_model
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1] + "/tokenizer")
@@ -101,6 +102,7 @@ for config in (NPO(steps=1), SSD()):
         sys.exit(f"{config.method} was trained twice over")
     except RmuLabError as error:
         assert f"{config.method} trains in one process, but there are 2; start it without torchrun" in str(error)
+launched_processes().barrier()  # an error in one process would end the other
 """
 
 
