@@ -160,7 +160,8 @@ def read_preset(folder):
 def make_run(folder):
     (folder / "run.json").write_text(json.dumps({"preset": "own", "limit": None, "digests": {"bio": "0"}}))
     score = row(0).scores["q"].to_dict()
-    scores = {"scores": {"task": score}, "tasks": {}, "prompts": {"task": "?"}, "settings": {"lm_eval": "0.4"}}
+    scores = {"scores": {"task": score}, "tasks": {}, "normalised": {"task": score}}
+    scores |= {"prompts": {"task": "?"}, "settings": {"lm_eval": "0.4"}}
     (folder / "task.json").write_text(json.dumps(scores))
     return [folder / "run.json", folder / "task.json"]
 

@@ -6,6 +6,7 @@ import torch
 from rmu_lab import RmuLabError, accuracy, unlearn
 from rmu_lab.attacks import Subject, quantise
 from rmu_lab.attacks.quantise import rounded
+from rmu_lab.unlearning.result import fingerprint
 from tests.attacks.conftest import CONFIG, FORGET, QUESTIONS, QUIET, RETAIN
 from tests.conftest import same_weights, tiny_model, weights_of
 
@@ -89,7 +90,8 @@ def test_an_edit_below_the_step_is_rounded_away(subject, model, result):
         edit[name] = torch.where(groups.abs() < 6.5 * step, moved, groups).view_as(grid)  # the largest define the step
         with torch.no_grad():
             parameter.copy_(grid)
-    found = quantise(dataclasses.replace(subject, result=dataclasses.replace(result, edit=edit)), QUIET, bits=4)
+    small = dataclasses.replace(result, edit=edit, base=fingerprint(model, edit))
+    found = quantise(dataclasses.replace(subject, result=small), QUIET, bits=4)
     assert found.details["edit_left"] < 1e-3
     assert found.attacked == found.controls["base model"][0] == found.controls["base model"][1]
 
