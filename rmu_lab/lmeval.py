@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import RmuLabError
+from .errors import NotFiniteError, RmuLabError
 from .estimates import wilson_interval
 from .evaluate import Accuracy, Style
 from .files import data_folder, digest
@@ -349,6 +350,8 @@ def _accuracy(rows: Sequence[Mapping[str, Any]], metric: str) -> Accuracy:
     for row in rows:
         lengths = [len(option) if metric == "acc_norm" else 1 for option in row["choices"]]
         scores = [log_probability / n for (log_probability, _), n in zip(row["filtered_resps"], lengths, strict=True)]
+        if not all(map(math.isfinite, scores)):
+            raise NotFiniteError(f"The model gives a question the log-probabilities {scores}: it is broken, not unlearned.")
         predictions.append(max(range(len(scores)), key=scores.__getitem__))
     correct = tuple(bool(row[metric]) for row in rows)
     style: Style = "letter" if all(option in LETTERS for row in rows for option in row["choices"]) else "cloze"

@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from rmu_lab import RmuLabError, Subject, UnlearnConfig, accuracy, gauntlet, max_logits, sweep, token_states, unlearn
+from rmu_lab import (
+    GCGConfig,
+    RmuLabError,
+    Subject,
+    UnlearnConfig,
+    accuracy,
+    gauntlet,
+    gcg,
+    harness,
+    max_logits,
+    sweep,
+    token_states,
+    unlearn,
+)
 from rmu_lab.errors import NotFiniteError
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
@@ -30,6 +43,17 @@ def test_scores_confidence_and_states_refuse_it(broken, tokenizer):
     with pytest.raises(NotFiniteError, match="hidden states after block 2 are not finite"):
         token_states(broken, tokenizer, TEXTS[0], [0, 2])
     assert len(token_states(broken, tokenizer, TEXTS[0], [0]).text)  # below, all is well
+
+
+def test_gcg_refuses_it(broken, tokenizer):
+    config = GCGConfig(num_steps=2, search_width=4, topk=4, suffix=" the old sea", chat_template=False)
+    with pytest.raises(NotFiniteError, match="loss of a suffix is not finite"):
+        gcg(broken, tokenizer, "the sea?", " a cold river", config, progress=False)
+
+
+def test_the_harness_refuses_it(broken, tokenizer):
+    with pytest.raises(NotFiniteError, match="it is broken, not unlearned"):
+        harness(broken, tokenizer, ["rmu_bio"], limit=3, progress=False)
 
 
 def test_unlearning_refuses_it(broken, tokenizer):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import RmuLabError
+from ..errors import NotFiniteError, RmuLabError
 from ..generation import write_greedily
 from ..models import input_device
 from ..scoring import shares_prompts
@@ -235,6 +235,8 @@ class SuffixLoss:
                 continue
             done += len(chunk)
         losses, matches = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if not losses.isfinite().all():
+            raise NotFiniteError("The loss of a suffix is not finite: the model is broken; use float32 or bfloat16.")
         return losses, matches
 
     @torch.no_grad()
