@@ -37,7 +37,7 @@ def test_a_package_that_is_not_installed_is_no_error(monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", [])  # a program with Python inside
     found = provenance()
     assert found["versions"]["rmu-lab"] == "not installed" and found["command"] == "python"
-    assert old_versions({"versions": {"rmu-lab": "0.1.0"}}) == ["it was made by rmu-lab 0.1, this is not installed"]
+    assert old_versions({"versions": {"rmu-lab": "0.1.0"}})[0] == "it was made by rmu-lab 0.1, this is not installed"
 
 
 def test_code_is_known_by_its_content(tmp_path):
