@@ -336,7 +336,9 @@ def _take_folder(out: Path, facts: Mapping[str, Any]) -> None:
     there = None
     if note.is_file():
         with reading(f"{note} holds no run", "choose another folder"):
-            there = dict(json.loads(note.read_text(encoding="utf-8")))
+            there = json.loads(note.read_text(encoding="utf-8"))
+            if not isinstance(there, dict):
+                raise TypeError("it is no object")
     if there is None and any(out.iterdir()):
         raise RmuLabError(f"{out} holds other files; choose a new folder, or one of a run to go on with.")
     known = json.loads(json.dumps(facts))
