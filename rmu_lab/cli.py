@@ -22,6 +22,7 @@ from rich.text import Text
 from .cli_output import Commands, plain, printable
 from .cli_settings import chosen_settings, listed, load_plugins, typed
 from .errors import RmuLabError
+from .unlearning.config import SEEDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,8 +55,6 @@ Others = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Questions of each set, drawn with a fixed seed; by default all.")]
-LAST_SEED = 2**32 - 1
-"""The largest that every source of random numbers takes."""
 DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
@@ -131,7 +130,7 @@ def unlearn(
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Texts per batch.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens per text.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=LAST_SEED, help="Of all that is random in the method.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help="Of all that is random in the method.")] = None,
     others: Others = None,
     plugin: Plugins = None,
     device_map: DeviceMap = None,
@@ -235,7 +234,7 @@ def attack(
     suffix: Annotated[str | None, typer.Option(help="Adversarial suffix, found on the base model.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Test questions asked, drawn with a fixed seed.")] = 100,
     minutes: Annotated[float, typer.Option(min=0, help="No attack begins after that time.")] = 15.0,
-    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="Of all that is random in the attacks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of all that is random in the attacks.")] = 0,
     plugin: Plugins = None,
     json_out: Annotated[
         Path | None,

@@ -210,7 +210,7 @@ def loaded_tasks(
             ) from None
 
 
-def question_digests(
+def task_digests(
     tasks: Sequence[str], data: Mapping[str, str | Path] | None = None, *, trust_task_code: bool = False
 ) -> dict[str, str]:
     """Compute the SHA-256 of what each task asks: prompts, options and right answers. The parameters are `harness`'s.

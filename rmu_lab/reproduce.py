@@ -23,7 +23,7 @@ from .evaluate import Accuracy, accuracy_change
 from .files import check_file, digest, make_folder, named_file, write_json
 from .hub import QUESTIONS, HubDataset, is_data_set, known_corpus, known_questions
 from .identity import model_digests
-from .lmeval import HarnessResult, harness, question_digests
+from .lmeval import HarnessResult, harness, task_digests
 from .models import load_model
 from .provenance import provenance
 from .shapes import Shape
@@ -269,7 +269,7 @@ def reproduce(
     }
     if processes.main_process:
         _take_folder(out, facts)
-        facts["questions"] = question_digests(preset.tasks, folders, trust_task_code=trust_task_code)
+        facts["questions"] = task_digests(preset.tasks, folders, trust_task_code=trust_task_code)
         _take_folder(out, facts)
     processes.barrier()
     with _model_access(preset):

@@ -11,7 +11,7 @@ import pytest
 
 from rmu_lab import RmuLabError, accuracy, harness, load_questions
 from rmu_lab.files import data_folder
-from rmu_lab.lmeval import HarnessResult, loaded_tasks, question_digests
+from rmu_lab.lmeval import HarnessResult, loaded_tasks, task_digests
 from rmu_lab.questions import cloze_prompt, letter_prompt
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import plain_score
@@ -323,9 +323,9 @@ def test_no_limit_below_one(tokenizer):
 
 def test_digests_tell_questions_and_prompts_apart(own_task, tmp_path):
     path = own_task()
-    first = question_digests([path])
-    assert first == question_digests([path])
+    first = task_digests([path])
+    assert first == task_digests([path])
     (tmp_path / "questions.json").write_text("\n".join(map(json.dumps, asked(5, 8))))
-    second = question_digests([path])
-    third = question_digests([own_task(doc_to_text='"Q: {{{{question}}}}"')])
+    second = task_digests([path])
+    third = task_digests([own_task(doc_to_text='"Q: {{{{question}}}}"')])
     assert len({first[path], second[path], third[path]}) == 3

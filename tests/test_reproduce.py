@@ -187,7 +187,7 @@ def test_a_preset_runs_no_python_unasked(folder, tmp_path):
 
 
 def test_dry_run_fetches_and_writes_nothing(folder, monkeypatch):
-    for name in ("load_model", "load_corpus", "harness", "question_digests"):
+    for name in ("load_model", "load_corpus", "harness", "task_digests"):
         monkeypatch.setattr(package, name, lambda *_, **__: pytest.fail("a plan fetches nothing"))
     before = sorted(folder.rglob("*"))
     outcome = command(folder, "--dry-run", "--data", folder / "data")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ..errors import RmuLabError
 from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
 from ..offload import require_in_memory
-from .config import MethodConfig, check_types
+from .config import MethodConfig, check_names, check_types
 from .distributed import launched_processes
 
 
@@ -50,9 +50,7 @@ class AllBlocksConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         check_types(self)
-        names = self.parameters
-        if names is not None and not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
-            raise RmuLabError(f"parameters is {names!r}; give a tuple of names, or None for all matrices.")
+        check_names(self.parameters, otherwise="all matrices")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name in self.positive and not 0 < value < float("inf"):
@@ -60,19 +58,21 @@ class AllBlocksConfig(MethodConfig):
             if item.name in self.least and not self.least[item.name] <= value < float("inf"):
                 raise RmuLabError(f"{item.name} is {value}; it must be at least {self.least[item.name]}.")
 
+    @staticmethod
+    def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
+        """Refuse, before any work, settings that do not fit the model, and what only the window trainer of RMU can take.
 
-def check_whole(model: PreTrainedModel, config: MethodConfig) -> None:
-    """Refuse, before any work, what only the window trainer of RMU can take.
-
-    Raises
-    ------
-    RmuLabError
-        if some of the model's weights are offloaded, or torchrun started several processes.
-    """
-    require_in_memory(model, config.method)
-    count = launched_processes().world_size
-    if count > 1:
-        raise RmuLabError(f"{config.method} trains in one process, but there are {count}; start it without torchrun.")
+        Raises
+        ------
+        RmuLabError
+            if a block lacks a named parameter, some of the model's weights are offloaded, or torchrun started several
+            processes.
+        """
+        require_in_memory(model, config.method)
+        count = launched_processes().world_size
+        if count > 1:
+            raise RmuLabError(f"{config.method} trains in one process, but there are {count}; start it without torchrun.")
+        changed_parameters(model, config)
 
 
 def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[str]:

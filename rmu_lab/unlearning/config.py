@@ -93,6 +93,13 @@ def check_types(config: MethodConfig) -> None:
         raise RmuLabError(f"seed is {config.seed}; give a whole number from 0 to {SEEDS - 1}.")
 
 
+def check_names(parameters: Any, otherwise: str) -> None:
+    """Raise `RmuLabError` if `parameters` are no tuple of names, nor None, which stands for `otherwise`."""
+    whole = isinstance(parameters, tuple) and parameters and all(isinstance(name, str) for name in parameters)
+    if parameters is not None and not whole:
+        raise RmuLabError(f"parameters is {parameters!r}; give a tuple of names, or None for {otherwise}.")
+
+
 @dataclass(frozen=True)
 class UnlearnConfig(MethodConfig):
     """Settings of RMU and Adaptive RMU, which `unlearn` takes by default.
@@ -168,11 +175,7 @@ class UnlearnConfig(MethodConfig):
         for name, least in {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        names = self.parameters
-        if names is not None and not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
-            raise RmuLabError(
-                f"parameters is {self.parameters!r}; give a tuple of names, or None for the MLP's output matrix."
-            )
+        check_names(self.parameters, otherwise="the MLP's output matrix")
         lengths = self.forget_lengths
         whole = isinstance(lengths, tuple) and lengths and all(type(length) is int and length >= 2 for length in lengths)
         if lengths is not None and not whole:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..activations import frozen
 from ..torch_state import in_default_torch_state
-from .all_blocks import AllBlocksConfig, changed_parameters, check_whole
+from .all_blocks import AllBlocksConfig, changed_parameters
 from .task import Clock, DivergedError, Task, Training, Trainings
 
 
@@ -42,12 +41,6 @@ class EditMethod(AllBlocksConfig):
             what `prepare` returned.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no edit")
-
-    @staticmethod
-    def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
-        """Raise `RmuLabError` if the settings do not fit the model, or it or the processes cannot train so."""
-        check_whole(model, config)
-        changed_parameters(model, config)
 
     @staticmethod
     @in_default_torch_state

@@ -23,7 +23,7 @@ from ..activations import frozen
 from ..corpora import TokenBatch, token_batches
 from ..models import input_device
 from ..torch_state import in_default_torch_state
-from .all_blocks import AllBlocksConfig, changed_parameters, check_whole, shuffled
+from .all_blocks import AllBlocksConfig, changed_parameters, shuffled
 from .batches import BatchKey, TopicBatches, recurring, step_keys
 from .objectives import ScoredBatch, targets_of
 from .task import Clock, DivergedError, Task, Training, Trainings, finished_stages
@@ -85,12 +85,6 @@ class LossMethod(AllBlocksConfig):
         Return ``self`` in a method whose loss depends on how many steps there are.
         """
         return dataclasses.replace(self, steps=1)
-
-    @staticmethod
-    def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:
-        """Raise `RmuLabError` if the settings do not fit the model, or it or the processes cannot train so."""
-        check_whole(model, config)
-        changed_parameters(model, config)
 
     @staticmethod
     @in_default_torch_state
