@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import edited_output, token_states
 from ..errors import RmuLabError
 from ..evaluate import Accuracy
+from ..randomness import torch_generator
 from ..unlearning.result import UnlearnResult
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject, required
@@ -184,5 +185,5 @@ def find_shift(
 
 def _random_directions(n: int, like: Tensor, seed: int) -> Tensor:
     """(n, d) rows of length 1."""
-    drawn = torch.randn(n, *like.shape, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randn(n, *like.shape, generator=torch_generator(seed, "random directions to ablate"))
     return drawn / drawn.norm(dim=-1, keepdim=True)

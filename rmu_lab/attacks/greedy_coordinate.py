@@ -27,6 +27,7 @@ from ..identity import model_digests
 from ..models import check_positions
 from ..offload import require_in_memory
 from ..provenance import provenance
+from ..randomness import torch_generator
 from ..stored import checked, reading
 from ..torch_state import in_default_torch_state
 from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
@@ -273,7 +274,7 @@ def _step(
     candidates = sample_candidates(
         suffix, gradient, allowed,
         width=config.search_width, topk=config.topk, n_replace=config.n_replace,
-        generator=_generator(config.seed, len(search.steps)),
+        generator=torch_generator(config.seed, "candidates of a search", len(search.steps)),
     )  # fmt: skip
     if config.filter_ids:
         candidates = candidates[layout.as_text(tokenizer, candidates)]
@@ -318,13 +319,9 @@ def _prepare(
 
 
 def _random_suffixes(allowed: Tensor, length: int, config: GCGConfig) -> list[tuple[int, ...]]:
-    drawn = torch.randint(len(allowed), (max(config.buffer_size - 1, 0), length), generator=_generator(config.seed, -1))
+    generator = torch_generator(config.seed, "suffixes that fill the buffer")
+    drawn = torch.randint(len(allowed), (max(config.buffer_size - 1, 0), length), generator=generator)
     return [tuple(row) for row in allowed[drawn].tolist()]
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    """Each step's own, so that a search that was stopped goes on as if it had not been."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step + 1)
 
 
 def _check_resume(
@@ -396,7 +393,7 @@ def swap_gains(
         candidates = sample_candidates(
             suffix, gradient, allowed,
             width=config.search_width, topk=len(allowed) if among == "any" else config.topk, n_replace=1,
-            generator=_generator(config.seed, 0),
+            generator=torch_generator(config.seed, "single swaps to compare"),
         )  # fmt: skip
         losses, _ = loss_of(candidates)
     predicted = predicted_gains(suffix, gradient, candidates)

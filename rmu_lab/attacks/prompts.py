@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from ..errors import RmuLabError
+from ..randomness import python_random
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject, required
 
@@ -83,7 +83,7 @@ def few_shot(
         )
     if shared := {row["question"] for row in rows} & {row["question"] for row in solved}:
         raise RmuLabError(f"The solved question {min(shared)!r} is also asked; draw solved ones from another split.")
-    source = random.Random(seed)  # noqa: S311 - no secrets
+    source = python_random(seed, "solved questions of a prompt")
     asked = []
     for row in rows:
         # The prompt puts "Question: " before and "\nAnswer:" behind what is the question here.

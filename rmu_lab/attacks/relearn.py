@@ -7,7 +7,6 @@ again, the knowledge was there.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ..errors import RmuLabError
 from ..files import digest
 from ..models import check_positions, decoder_blocks, input_device
 from ..offload import require_in_memory
+from ..randomness import python_random
 from ..torch_state import in_default_torch_state
 from ..unlearning.objectives import next_token_loss, targets_of
 from .controls import Recovery
@@ -175,7 +175,7 @@ def relearning_batches(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], steps: int, batch_size: int, max_length: int, seed: int
 ) -> list[TokenBatch]:
     """Deal the texts in random order, and again when they run out: one batch of `batch_size` texts for each step."""
-    source = random.Random(seed)  # noqa: S311 - no secrets
+    source = python_random(seed, "order of relearned texts")
     dealt: list[str] = []
     while len(dealt) < steps * batch_size:
         dealt += source.sample(texts, len(texts))

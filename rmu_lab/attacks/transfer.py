@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import time
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
+from ..randomness import python_random
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject, required
 from .suffixes import decoded
@@ -64,7 +64,7 @@ def shuffled(tokenizer: PreTrainedTokenizerBase, suffix: str, seed: int) -> str:
     ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
     if len(set(ids)) < 2:
         raise RmuLabError(f"The suffix {suffix!r} has fewer than two different tokens; give a longer one.")
-    order, source = list(ids), random.Random(seed)  # noqa: S311 - no secrets
+    order, source = list(ids), python_random(seed, "suffix in another order")
     while order == ids:
         source.shuffle(order)
     return decoded(tokenizer, order)

@@ -21,6 +21,7 @@ from ..corpora import TokenBatch
 from ..errors import RmuLabError
 from ..estimates import ratio_interval
 from ..models import uncompiled
+from ..randomness import torch_generator
 from ._steering import exact, one_text, put, unit
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ def _steered(
 
 def _noise(n: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """(n, *shape) standard normal, on the CPU: the same on every machine."""
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, *shape, generator=torch_generator(seed, "noise on steered representations"))
 
 
 def _weight(head: nn.Linear) -> Tensor:

@@ -18,6 +18,7 @@ from ..activations import captured, edited_output, evaluating, frozen, map_above
 from ..corpora import TokenBatch, token_batches
 from ..models import check_positions, input_device, uncompiled
 from ..offload import require_in_memory
+from ..randomness import torch_generator
 from ._steering import exact, one_text, put, unit
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def noise_sensitivity(
     """
     require_in_memory(model, "the theory")
     check_positions(model, max_length)
-    model, generator = uncompiled(model), torch.Generator().manual_seed(seed)
+    model, generator = uncompiled(model), torch_generator(seed, "noise whose growth is measured")
     results = []
     for batch in token_batches(tokenizer, texts, batch_size, max_length):
         batch = batch.to(input_device(model))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel
 from ..errors import RmuLabError
 from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
 from ..offload import require_in_memory
+from ..randomness import python_random
 from .config import MethodConfig, check_names, check_types
 from .distributed import launched_processes
 
@@ -100,4 +100,4 @@ def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[
 
 def shuffled(texts: list[str], seed: int, key: tuple[str, str]) -> list[str]:
     """Return the texts of a role and topic in an order of their own, which the seed decides."""
-    return random.Random(f"{seed} {key}").sample(texts, len(texts))  # noqa: S311 - no secrets
+    return python_random(seed, str(key)).sample(texts, len(texts))

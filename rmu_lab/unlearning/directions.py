@@ -15,7 +15,7 @@ def random_directions(topics: Iterable[str], size: int, seed: int, direction: Di
     topics' directions have a cosine of about 0.75, so they largely coincide. ``"isotropic"``,
     r_i ~ N(0, 1), prefers no direction, and two have a cosine of about 0.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # the published code's own stream; all others are of `randomness`
     draw = torch.rand if direction == "positive" else torch.randn
     directions = {}
     for topic in topics:

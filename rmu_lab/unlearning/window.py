@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from ..activations import frozen, run_window, window_blocks
 from ..errors import RmuLabError
 from ..models import block_parameters, decoder_blocks, input_device
+from ..randomness import torch_generator
 from ..torch_state import in_default_torch_state
 from .batches import BatchKey, TopicBatches, batch_share, counted_tokens, step_keys, topic_batches, topics_of, used_texts
 from .config import UnlearnConfig
@@ -240,7 +241,7 @@ def _retain_noise(config: UnlearnConfig, step: int, share: BatchShare, like: Ten
     """Drawn for the whole batch on the CPU from seed and step: the same on every device and for any number of processes."""
     if not config.retain_noise:
         return 0.0
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    generator = torch_generator(config.seed, "retain noise", step)
     noise = torch.randn((share.batch_size, *like.shape[1:]), generator=generator)[share.rows]
     return config.retain_noise * noise.to(like.device)
 
