@@ -1,0 +1,114 @@
+"""Which float32 product is used on a CPU: the fastest that stays float32, and what the caller had set afterwards."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rmu_lab import RmuLabError, float32_matmul, token_states
+from rmu_lab import matmul as module
+from rmu_lab.matmul import TOLERANCE, VARIABLE, chosen_matmul
+from rmu_lab.provenance import provenance
+from rmu_lab.torch_state import default_torch_state
+from tests.conftest import made_up_texts, tiny_model
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+settings = torch.backends.mkldnn.matmul
+
+
+@pytest.fixture(autouse=True)
+def _no_choice_from_outside(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def pretend(monkeypatch, seconds: dict[str, float], rounded: bool = False) -> None:
+    """Let products take so long, and lose precision with oneDNN as on a processor with AMX."""
+    clock, product = [0.0], torch.Tensor.__matmul__
+
+    def timed(left, right):
+        onednn = settings.fp32_precision == "bf16"
+        if left.dtype == torch.float32:
+            clock[0] += seconds["onednn" if onednn else "default"]
+        if rounded and onednn and left.dtype == torch.float32:
+            return product(left.bfloat16().float(), right.bfloat16().float())
+        return product(left, right)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", timed)
+    monkeypatch.setattr("rmu_lab.matmul.time.perf_counter", lambda: clock[0])
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("seconds", "rounded", "fastest"),
+    [
+        ({"default": 2.0, "onednn": 1.0}, False, "onednn"),
+        ({"default": 2.0, "onednn": 1.0}, True, "default"),
+        ({"default": 1.1, "onednn": 1.0}, False, "default"),
+        ({"default": 1.0, "onednn": 2.0}, False, "default"),
+    ],
+)
+def test_the_fastest_that_stays_float32_is_chosen(monkeypatch, seconds, rounded, fastest):
+    pretend(monkeypatch, seconds, rounded)
+    assert module._fastest.__wrapped__() == fastest
+    assert settings.fp32_precision == "none"
+
+
+@needs_onednn
+def test_what_is_chosen_holds_inside_the_package_only(monkeypatch):
+    assert settings.fp32_precision == "none"
+    for choice, name in (("default", "ieee"), ("reduced", "bf16")):
+        with float32_matmul(choice):
+            assert settings.fp32_precision == "none"
+            with default_torch_state():
+                assert settings.fp32_precision == name
+                with default_torch_state():
+                    assert settings.fp32_precision == name
+                assert settings.fp32_precision == name
+        assert settings.fp32_precision == "none"
+        monkeypatch.setenv(VARIABLE, choice)
+        with pytest.raises(ZeroDivisionError), default_torch_state():
+            assert settings.fp32_precision == name
+            1 / 0  # noqa: B018
+        assert settings.fp32_precision == "none"
+
+
+@needs_onednn
+def test_the_argument_goes_before_the_variable_and_stands_in_the_provenance(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "default")
+    with float32_matmul("reduced"):
+        assert chosen_matmul() == provenance()["machine"]["float32 product"] == "onednn"
+    assert chosen_matmul() == provenance()["machine"]["float32 product"] == "default"
+    monkeypatch.delenv(VARIABLE)
+    assert chosen_matmul() == module._fastest()
+
+
+def test_unknown_choices_are_refused(monkeypatch):
+    with (
+        pytest.raises(RmuLabError, match="float32_matmul is 'fast'; use one of 'auto', 'default', 'reduced'"),
+        float32_matmul("fast"),
+    ):
+        pass
+    monkeypatch.setenv(VARIABLE, "quick")
+    with pytest.raises(RmuLabError, match="RMU_LAB_MATMUL is 'quick'"):
+        chosen_matmul()
+
+
+def test_hidden_states_are_those_of_torchs_default(tokenizer):
+    """Whatever `auto` finds here, float32 is float32."""
+    texts = made_up_texts(6, seed=1)
+    for family in ("llama", "gemma3"):
+        model = tiny_model(family, hidden_size=256, intermediate_size=512)
+        found = {}
+        for choice in ("default", "auto"):
+            with float32_matmul(choice):
+                found[choice] = token_states(model, tokenizer, texts, [3]).hidden[3]
+        error = (found["auto"] - found["default"]).norm() / found["default"].norm()
+        assert error <= TOLERANCE
+
+
+def test_another_process_chooses_alike():
+    """So that the same seed gives the same bits on the same machine."""
+    code = "from rmu_lab.matmul import chosen_matmul; print(chosen_matmul())"
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert again.stdout.strip() == chosen_matmul()
