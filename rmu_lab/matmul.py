@@ -1,4 +1,4 @@
-"""The fastest float32 matrix product of torch on a CPU, chosen once per process.
+"""The fastest float32 matrix product of torch on a CPU, chosen once per process, and whether bfloat16 is faster still.
 
 Almost all of what this package does on a CPU is float32 matrix products. torch has two ways to make them: its default
 (MKL), which takes a slow path on some AMD processors, and oneDNN, which it uses where lower precision is allowed. On a
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -28,8 +28,8 @@ Matmul = Literal["auto", "default", "reduced"]
 VARIABLE = "RMU_LAB_MATMUL"
 TOLERANCE = 1e-5
 """Relative error, against float64, up to which a product counts as float32's. Both ways give some 3e-7."""
-CLEARLY = 1.3
-"""How many times faster oneDNN must be, so that a busy moment does not decide and two runs choose alike."""
+CLEARLY = 1.5
+"""How many times faster a way must be, so that a busy moment does not decide and two runs choose alike."""
 
 # What torch calls the two on a CPU: "ieee" never takes oneDNN for float32, "bf16" lets it.
 _TORCH_NAME = {"default": "ieee", "onednn": "bf16"}
@@ -81,7 +81,7 @@ def in_chosen_matmul() -> Iterator[None]:
     if not _can_choose():
         yield
         return
-    settings = torch.backends.mkldnn.matmul
+    settings = _settings()
     before, settings.fp32_precision = settings.fp32_precision, _TORCH_NAME[chosen_matmul()]
     try:
         yield
@@ -99,25 +99,54 @@ def _can_choose() -> bool:
     return torch.backends.mkldnn.is_available()
 
 
+def _settings() -> Any:
+    return torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch puts it there when it is imported
+
+
 @cache
 def _fastest() -> Literal["default", "onednn"]:
-    """Try both in turns, on a batch of tokens and the default model's largest matrix."""
+    """Try both on the same product."""
     if not _can_choose():
         return "default"
-    generator = torch_generator(0, "product that is timed")
-    tokens, matrix = (torch.randn(n, 576, generator=generator, dtype=torch.float32) for n in (256, 1536))
-    settings, seconds = torch.backends.mkldnn.matmul, dict.fromkeys(_TORCH_NAME, float("inf"))
-    before = settings.fp32_precision
-    try:
-        with torch.no_grad():
-            for _ in range(6):  # the first of each also sets up
-                for name, precision in _TORCH_NAME.items():
-                    settings.fp32_precision = precision
-                    start = time.perf_counter()
-                    product = tokens @ matrix.T
-                    seconds[name] = min(seconds[name], time.perf_counter() - start)
-            exact = tokens.double() @ matrix.T.double()  # `product` is oneDNN's
-            error = (torch.linalg.vector_norm(product - exact) / torch.linalg.vector_norm(exact)).item()
-    finally:
-        settings.fp32_precision = before
+    seconds, products = _timed({"default": (torch.float32, "ieee"), "onednn": (torch.float32, "bf16")})
+    exact = torch.matmul(*_factors(torch.float64))
+    error = (torch.linalg.vector_norm(products["onednn"] - exact) / torch.linalg.vector_norm(exact)).item()
     return "onednn" if error <= TOLERANCE and seconds["default"] >= CLEARLY * seconds["onednn"] else "default"
+
+
+@cache
+def bfloat16_is_faster() -> bool:
+    """Say whether this CPU multiplies in bfloat16 clearly faster than in the float32 that is chosen; measured once."""
+    float32 = _TORCH_NAME[_fastest()]
+    seconds, _ = _timed({"float32": (torch.float32, float32), "bfloat16": (torch.bfloat16, float32)})
+    return seconds["float32"] >= CLEARLY * seconds["bfloat16"]
+
+
+def _factors(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of tokens, and a matrix as the default model has them."""
+    generator = torch_generator(0, "product that is timed")
+    tokens, matrix = (torch.randn(n, 576, generator=generator, dtype=torch.float32).to(dtype) for n in (64, 1536))
+    return tokens, matrix.T
+
+
+@torch.no_grad()
+def _timed(ways: Mapping[str, tuple[torch.dtype, str]]) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Make the product in each way, a type and torch's setting, in turns; the least seconds of each, and what came out."""
+    factors = {name: _factors(dtype) for name, (dtype, _) in ways.items()}
+    seconds, products = dict.fromkeys(ways, float("inf")), {}
+    settings = _settings() if _can_choose() else None
+    before, threads = settings.fp32_precision if settings else "", torch.get_num_threads()
+    torch.set_num_threads(1)  # where others compute too, several threads wait for each other, and time says nothing
+    try:
+        for _ in range(20):  # of a millisecond each, so that some are not interrupted
+            for name, (_, precision) in ways.items():
+                if settings:
+                    settings.fp32_precision = precision
+                start = time.perf_counter()
+                products[name] = torch.matmul(*factors[name])
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+        if settings:
+            settings.fp32_precision = before
+    return seconds, products
