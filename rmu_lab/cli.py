@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .evaluate import Style
     from .unlearning.result import UnlearnResult
 
+# Before torch is loaded: its threads sleep while they wait for each other. Spinning, as is their default, they lose the
+# turns of other processes on a machine that is shared (benchmarks/busy.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
