@@ -75,7 +75,8 @@ def test_threads_of_the_command_line_sleep_while_they_wait(set_before, found):
     environment |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
     for module, expected in (("rmu_lab.cli", found), ("rmu_lab.unlearning.unlearn", set_before)):
         program = f"import os, {module}; print(os.environ.get('OMP_WAIT_POLICY'))"
-        outcome = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", program]
+        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert outcome.stdout.strip() == str(expected)
 
 
