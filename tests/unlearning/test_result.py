@@ -118,7 +118,7 @@ def test_save_model_loads_no_model_just_because_an_edit_names_it(tmp_path, saved
     model, tokenizer = saved_base
     foreign = UnlearnResult.load(unlearn(model, tokenizer, *TEXTS, CONFIG).save(tmp_path / "edit"))
     monkeypatch.setattr("rmu_lab.unlearning.result.load_model", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(RmuLabError, match=r"is of the model '.*base', which is not loaded.*give it: save_model\(path, \*load"):
+    with pytest.raises(RmuLabError, match=r"is of the model '.*base', which is not loaded.*save_model\(path, \*load"):
         foreign.save_model(tmp_path / "out")
     with pytest.raises(RmuLabError, match="The tokenizer is missing; give both, or neither"):
         foreign.save_model(tmp_path / "out", model)
