@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
 from .hub import is_data_set, known_corpus, load_data_set
+from .stored import sentence_of
 from .tables import checked_name, rows_of, rows_to_data_set
 from .torch_state import in_default_torch_state
 
@@ -92,7 +93,7 @@ def _paragraphs(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RmuLabError(f"{path} cannot be read ({error}); give a UTF-8 text file.") from None
+        raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a UTF-8 text file.") from None
     passages: list[tuple[int, dict[str, Any]]] = []
     for blank, group in itertools.groupby(enumerate(lines, 1), lambda numbered: not numbered[1].strip()):
         if not blank:

@@ -16,6 +16,7 @@ from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .questions import cloze_prompt
 from .scoring import shares_prompts
+from .tables import rows_of
 from .tokens import open_batch
 from .torch_state import in_default_torch_state
 
@@ -52,8 +53,7 @@ def answers(
     RmuLabError
         if the questions are no list of texts, or one is longer than the model can take.
     """
-    if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-        raise RmuLabError("questions is no list of texts; give what is asked in plain words, without roles or a template.")
+    questions = _texts(questions, "questions", "give what is asked in plain words, without roles or a template")
     templated = bool(tokenizer.chat_template)
     prompts = [f"{_as_chat(tokenizer, q)}{prefill.lstrip()}" if templated else cloze_prompt(q) + prefill for q in questions]
     at_once = len(prompts) if shares_prompts(model) else 1  # what cannot be padded is asked alone
@@ -64,6 +64,13 @@ def answers(
         output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
         said += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in said]
+
+
+def _texts(given: Any, name: str, advice: str) -> list[str]:
+    rows = [] if isinstance(given, str) else rows_of(given, name, "a list of texts")
+    if isinstance(given, str) or not all(isinstance(row, str) for row in rows):
+        raise RmuLabError(f"{name} is no list of texts; {advice}.")
+    return rows
 
 
 def _as_chat(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
@@ -164,9 +171,10 @@ def max_logits(
     Raises
     ------
     RmuLabError
-        if there are no prompts, or one is longer than the model can take.
+        if there are no prompts, one is no text, or one is longer than the model can take.
     """
-    if not prompts or isinstance(prompts, str):
+    prompts = _texts(prompts, "prompts", "give a list of what the model is to go on from")
+    if not prompts:
         raise RmuLabError("There are no prompts; give a list of at least one.")
     rows = []
     batch_size = batch_size if shares_prompts(model) else 1  # what cannot be padded is asked alone

@@ -25,6 +25,7 @@ from ..offload import is_offloaded
 from ..provenance import provenance
 from ..questions import checked_questions
 from ..stored import sentence_of
+from ..tables import refuse_splits
 from ..unlearning.batches import text_lengths, topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
 from ..unlearning.method_table import config_class, config_of, method_of
@@ -151,6 +152,7 @@ def sweep(
     configs = list(dict.fromkeys(configs))
     if not configs:
         raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
+    refuse_splits(questions, "questions")
     if not isinstance(questions, Mapping) or not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
     model = plain_model(model)
