@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .questions import cloze_prompt
-from .scoring import shares_prompts
+from .scoring import differ, shares_prompts
 from .tables import rows_of
 from .tokens import open_batch
 from .torch_state import in_default_torch_state
@@ -99,10 +99,29 @@ def write_greedily(
     -------
     ModelOutput
         with ``sequences``, (prompts, tokens), prompts included; a prompt whose text ends before is filled up.
+
+    Raises
+    ------
+    RmuLabError
+        if transformers generates from the model otherwise than it predicts.
     """
+    alone = not shares_prompts(model)
     with evaluating(model), _greedy(model, tokenizer):
-        return cast(Any, model).generate(  # its type says nothing of generation
-            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits
+        output = cast(Any, model).generate(  # its type says nothing of generation
+            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits or alone
+        )
+        if alone:
+            _check_generation(model, prompts["input_ids"], output.logits[0])
+    return output
+
+
+@torch.no_grad()
+def _check_generation(model: PreTrainedModel, ids: Tensor, first: Tensor) -> None:
+    """Refuse models such as RoBERTa's decoder, which transformers generates from at other positions than they count."""
+    if differ(model, model(input_ids=ids, use_cache=False).logits[:, -1].float(), first.float()):
+        raise RmuLabError(
+            f"{type(model).__name__} writes from other positions than it reads texts at, so that what it writes is not what "
+            "it predicts; use a model whose positions begin at 0, such as one of the Llama family."
         )
 
 

@@ -28,7 +28,7 @@ from ..stored import sentence_of
 from ..tables import refuse_splits
 from ..unlearning.batches import text_lengths, topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
-from ..unlearning.method_table import config_class, config_of, method_of
+from ..unlearning.method_table import check_method, config_class, config_of
 from .on_ray import work_on_ray
 from .rows import RowFile, SweepRow, row_from
 from .worker import Group, Job, groups_of, job_digests, work
@@ -164,7 +164,7 @@ def sweep(
     if workers is not None and workers < 1:
         raise RmuLabError(f"workers is {workers}; give a number of processes from 1.")
     for config in configs:
-        method_of(config).check(model, config)
+        check_method(model, config)
         _check_record(config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
     for config in configs:
