@@ -53,9 +53,7 @@ def test_a_model_that_takes_no_embeddings_is_refused_before_any_work(tokenizer):
     model = OfTokens(tiny_model("llama").config).eval()
     model.register_forward_pre_hook(lambda *_: pytest.fail("it was run"))
     for call in (gcg, swap_gains):
-        with pytest.raises(
-            RmuLabError, match="OfTokens takes no inputs_embeds, of which gcg takes gradients"
-        ):
+        with pytest.raises(RmuLabError, match="OfTokens takes no inputs_embeds, of which gcg takes gradients"):
             call(model, tokenizer, PROMPT, TARGET, SMALL)
 
 
