@@ -18,6 +18,7 @@ from .evaluate import accuracy_change as accuracy_change
 from .generation import answers as answers
 from .generation import max_logits as max_logits
 from .lmeval import harness as harness
+from .matmul import float32_matmul as float32_matmul
 from .models import decoder_blocks as decoder_blocks
 from .models import load_model as load_model
 from .questions import load_questions as load_questions

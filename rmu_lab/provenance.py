@@ -21,14 +21,17 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int]:
-    """Return the processor, its cores, the threads torch uses, and the GPU if there is one."""
+    """Return the processor, its cores, the threads and float32 product that torch uses, and the GPU if there is one."""
     import torch
+
+    from .matmul import chosen_matmul
 
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
         "torch threads": torch.get_num_threads(),
+        "float32 product": chosen_matmul(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 

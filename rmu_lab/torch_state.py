@@ -1,4 +1,4 @@
-"""Independence of what the caller has set in torch: autocast, gradients, inference mode, the default type.
+"""Independence of what the caller has set in torch: autocast, gradients, inference mode, default type, float32 product.
 
 Under ``torch.autocast`` a float32 model trains in rounded steps that vanish, under ``torch.no_grad`` it does not train at
 all, and another default type makes other random numbers. So whatever trains or measures here runs in torch's own default
@@ -15,16 +15,21 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from .matmul import in_chosen_matmul
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @contextmanager
 def default_torch_state() -> Iterator[None]:
-    """Run the ``with`` block with gradients, without autocast and inference mode, and with float32 as the default type."""
+    """Run the ``with`` block with gradients, without autocast and inference mode, and with float32 as the default type.
+
+    On a CPU, float32 products are made as `matmul.chosen_matmul` says.
+    """
     before = torch.get_default_dtype()
     kinds = {"cpu", "cuda"} if torch.cuda.is_available() else {"cpu"}
     active = [kind for kind in kinds if torch.is_autocast_enabled(kind)]
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), in_chosen_matmul():
         for kind in active:
             torch.set_autocast_enabled(kind, False)
         torch.set_default_dtype(torch.float32)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_make_test_installs_every_extra_but_docs():
 def test_version_is_stated_once():
     assert rmu_lab.__version__ == PROJECT["version"]
     assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize(("set_before", "found"), [(None, "passive"), ("active", "active")])
+def test_threads_of_the_command_line_sleep_while_they_wait(set_before, found):
+    """Unless its user has chosen otherwise; the package alone chooses nothing for other programs."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
+    for module, expected in (("rmu_lab.cli", found), ("rmu_lab.unlearning.unlearn", set_before)):
+        program = f"import os, {module}; print(os.environ.get('OMP_WAIT_POLICY'))"
+        command = [sys.executable, "-c", program]
+        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert outcome.stdout.strip() == str(expected)
 
 
 def test_import_is_free():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, decoder_blocks, token_states
 from rmu_lab.activations import TokenStates, edited_output
+from rmu_lab.randomness import torch_generator
 from rmu_lab.theory import (
     PredictedLogits,
     coefficient_effects,
@@ -324,7 +325,7 @@ def test_noise_sensitivity_equals_a_plain_recomputation(tokenizer):
     phi = noise_sensitivity(model, tokenizer, text, layer=2, to_layers=[3], noise=0.2, relative=True, seed=4)
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     hidden = model(ids, output_hidden_states=True).hidden_states[3][0]
-    xi = torch.randn(1, *hidden.shape, generator=torch.Generator().manual_seed(4))[0].double()
+    xi = torch.randn(1, *hidden.shape, generator=torch_generator(4, "noise whose growth is measured"))[0].double()
     noisy = hidden + 0.2 * hidden.norm(dim=-1, keepdim=True) * xi / xi.norm(dim=-1, keepdim=True)
     noisy[0] = hidden[0]
     positions = model.model.rotary_emb(hidden[None], torch.arange(len(hidden))[None])
