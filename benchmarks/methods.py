@@ -41,8 +41,8 @@ from rmu_lab import (
     unlearn,
 )
 from rmu_lab.attacks import Budget, Subject, gauntlet
-from rmu_lab.cli_settings import load_plugins
 from rmu_lab.files import write_json
+from rmu_lab.plugins import load_plugins
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.config import MethodConfig

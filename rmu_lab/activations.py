@@ -9,7 +9,7 @@ trained blocks need to be run again alone; `run_window` runs them. `captured`, `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -169,12 +169,13 @@ def captured(model: PreTrainedModel, layers: Sequence[int], *, stop: bool = Fals
     """Keep h^(l), (batch, tokens, d), of the latest forward pass inside the ``with`` block, for each l of `layers`.
 
     With ``stop=True`` the first pass ends after the last of them, and the ``with`` block with it: what
-    lies above costs nothing.
+    lies above costs nothing. A model from ``torch.compile`` runs as it was before compiling, here and in `edited_output`:
+    what it was compiled to sees no hooks.
 
     Raises
     ------
     RmuLabError
-        if the model has no such block.
+        if the model has no such block, or is compiled in place.
     """
     seen: dict[int, Tensor] = {}
     last = max(layers)
@@ -189,7 +190,8 @@ def captured(model: PreTrainedModel, layers: Sequence[int], *, stop: bool = Fals
 
     hooks = [_block(model, layer).register_forward_hook(keep(layer)) for layer in layers]
     try:
-        yield seen
+        with _before_compiling(model):
+            yield seen
     except StopForward:
         pass
     finally:
@@ -204,7 +206,7 @@ def edited_output(model: PreTrainedModel, layer: int, edit: Callable[[Tensor], T
     Raises
     ------
     RmuLabError
-        if the model has no such block.
+        if the model has no such block, or is compiled in place.
     """
 
     def hook(_block: nn.Module, _args: tuple, output: Any) -> Any:
@@ -213,9 +215,15 @@ def edited_output(model: PreTrainedModel, layer: int, edit: Callable[[Tensor], T
 
     handle = _block(model, layer).register_forward_hook(hook)
     try:
-        yield
+        with _before_compiling(model):
+            yield
     finally:
         handle.remove()
+
+
+def _before_compiling(model: PreTrainedModel) -> AbstractContextManager:
+    """Let a compiled model run as it was, inside the ``with`` block."""
+    return nullcontext() if uncompiled(model) is model else torch.compiler.set_stance("force_eager")
 
 
 def map_above(
@@ -231,6 +239,7 @@ def map_above(
     RmuLabError
         if there is no such block, or `to_layer` lies below `layer`.
     """
+    model = uncompiled(model)
     top = len(decoder_blocks(model)) - 1
     if not 0 <= layer <= (top if to_layer is None else to_layer) <= top:
         raise RmuLabError(
@@ -332,7 +341,7 @@ def token_states(
 
 
 def _block(model: PreTrainedModel, layer: int) -> nn.Module:
-    blocks = decoder_blocks(model)
+    blocks = decoder_blocks(uncompiled(model))
     if not 0 <= layer < len(blocks):
         raise RmuLabError(f"layer is {layer}, but the model has blocks 0 .. {len(blocks) - 1}.")
     return blocks[layer]

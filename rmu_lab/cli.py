@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .cli_output import Commands, plain, printable
-from .cli_settings import chosen_settings, listed, load_plugins, typed
+from .cli_settings import chosen_settings, listed, typed
 from .errors import RmuLabError
+from .plugins import load_plugins
 from .unlearning.config import SEEDS
 
 if TYPE_CHECKING:

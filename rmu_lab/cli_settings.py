@@ -1,47 +1,16 @@
-"""How the command line reads settings of a method, and files that add methods and attacks."""
+"""How the command line reads settings of a method."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import RmuLabError
 
 LONGEST_RANGE = 10_000
 """Numbers in a range such as 2-5; one of more is a slip of the finger."""
-
-
-def load_plugins(plugins: Iterable[str] | None) -> None:
-    """Import Python files or modules that register methods or attacks of the user's own.
-
-    The folder of a file joins the import path, so that processes of a sweep find it too.
-
-    Raises
-    ------
-    RmuLabError
-        if one cannot be imported.
-    """
-    for plugin in plugins or ():
-        path, name = Path(plugin), plugin
-        if path.suffix == ".py":
-            if not os.path.isfile(path):
-                raise RmuLabError(
-                    f"There is no file {plugin}; give a Python file or module that registers a method or attack."
-                )
-            sys.path.insert(0, str(path.parent.resolve()))
-            name = path.stem
-        try:
-            importlib.import_module(name)
-        except RmuLabError:
-            raise
-        except Exception as error:  # whatever the user's file does
-            raise RmuLabError(f"{plugin} cannot be imported ({type(error).__name__}: {error}); mend it.") from error
 
 
 def chosen_settings(given: Mapping[str, Any], others: Sequence[str] | None) -> dict[str, Any]:

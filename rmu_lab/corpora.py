@@ -15,7 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from .errors import RmuLabError
 from .files import named_file, read_json_lines
 from .hub import is_data_set, known_corpus, load_data_set
+from .stored import sentence_of
 from .tables import checked_name, rows_of, rows_to_data_set
+from .tokens import appended_tokens, padded
 from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def _paragraphs(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RmuLabError(f"{path} cannot be read ({error}); give a UTF-8 text file.") from None
+        raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a UTF-8 text file.") from None
     passages: list[tuple[int, dict[str, Any]]] = []
     for blank, group in itertools.groupby(enumerate(lines, 1), lambda numbered: not numbered[1].strip()):
         if not blank:
@@ -172,6 +174,9 @@ def token_batches(
 ) -> list[TokenBatch]:
     """Tokenise texts in their order, `batch_size` at a time (the last fewer), each cut after `max_length` tokens.
 
+    What the tokenizer puts before a text, such as the token that begins texts, is part of it; what some put behind it is
+    not, as everywhere in this package: a text that was cut has no end, and the others go on as far as anyone knows.
+
     Nothing is prefetched while a model trains, because nothing is left to fetch: all batches are made here before the first
     step and kept, some kilobytes each, and no step waits for their copies to a GPU (`TokenBatch.to`).
 
@@ -184,20 +189,13 @@ def token_batches(
     texts = texts_of(texts, "texts", 1)
     if tokenizer.pad_token is None:
         raise RmuLabError("The tokenizer has no padding token; set tokenizer.pad_token = tokenizer.eos_token.")
-    batches = []
+    appended, batches = appended_tokens(tokenizer), []
     for start in range(0, len(texts), batch_size):
-        encoded = tokenizer(
-            texts[start : start + batch_size],
-            padding=True,
-            padding_side=padding_side,
-            truncation=True,
-            max_length=max_length,
-            return_tensors="pt",
-        )
-        batch = TokenBatch(encoded["input_ids"], encoded["attention_mask"])
-        lengths = batch.attention_mask.sum(dim=1)
-        if lengths.min() < 2:
-            short = texts[start + int(lengths.argmin())]
-            raise RmuLabError(f"The text {short!r} is shorter than two tokens; leave it out.")
-        batches.append(batch)
+        chosen = texts[start : start + batch_size]
+        whole = tokenizer(chosen, truncation=True, max_length=max_length + appended)["input_ids"]
+        rows = [row[: len(row) - appended] for row in whole]
+        for text, row in zip(chosen, rows, strict=True):
+            if len(row) < 2:
+                raise RmuLabError(f"The text {text!r} is shorter than two tokens; leave it out.")
+        batches.append(TokenBatch(*padded(rows, tokenizer.pad_token_id, padding_side)))
     return batches

@@ -15,7 +15,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .questions import cloze_prompt
-from .scoring import shares_prompts
+from .scoring import differ, shares_prompts
+from .tables import rows_of
 from .tokens import open_batch
 from .torch_state import in_default_torch_state
 
@@ -52,8 +53,7 @@ def answers(
     RmuLabError
         if the questions are no list of texts, or one is longer than the model can take.
     """
-    if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-        raise RmuLabError("questions is no list of texts; give what is asked in plain words, without roles or a template.")
+    questions = _texts(questions, "questions", "give what is asked in plain words, without roles or a template")
     templated = bool(tokenizer.chat_template)
     prompts = [f"{_as_chat(tokenizer, q)}{prefill.lstrip()}" if templated else cloze_prompt(q) + prefill for q in questions]
     at_once = len(prompts) if shares_prompts(model) else 1  # what cannot be padded is asked alone
@@ -64,6 +64,13 @@ def answers(
         output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
         said += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in said]
+
+
+def _texts(given: Any, name: str, advice: str) -> list[str]:
+    rows = [] if isinstance(given, str) else rows_of(given, name, "a list of texts")
+    if isinstance(given, str) or not all(isinstance(row, str) for row in rows):
+        raise RmuLabError(f"{name} is no list of texts; {advice}.")
+    return rows
 
 
 def _as_chat(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
@@ -92,10 +99,29 @@ def write_greedily(
     -------
     ModelOutput
         with ``sequences``, (prompts, tokens), prompts included; a prompt whose text ends before is filled up.
+
+    Raises
+    ------
+    RmuLabError
+        if transformers generates from the model otherwise than it predicts.
     """
+    alone = not shares_prompts(model)
     with evaluating(model), _greedy(model, tokenizer):
-        return cast(Any, model).generate(  # its type says nothing of generation
-            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits
+        output = cast(Any, model).generate(  # its type says nothing of generation
+            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits or alone
+        )
+        if alone:
+            _check_generation(model, prompts["input_ids"], output.logits[0])
+    return output
+
+
+@torch.no_grad()
+def _check_generation(model: PreTrainedModel, ids: Tensor, first: Tensor) -> None:
+    """Refuse models such as RoBERTa's decoder, which transformers generates from at other positions than they count."""
+    if differ(model, model(input_ids=ids, use_cache=False).logits[:, -1].float(), first.float()):
+        raise RmuLabError(
+            f"{type(model).__name__} writes from other positions than it reads texts at, so that what it writes is not what "
+            "it predicts; use a model whose positions begin at 0, such as one of the Llama family."
         )
 
 
@@ -164,9 +190,10 @@ def max_logits(
     Raises
     ------
     RmuLabError
-        if there are no prompts, or one is longer than the model can take.
+        if there are no prompts, one is no text, or one is longer than the model can take.
     """
-    if not prompts or isinstance(prompts, str):
+    prompts = _texts(prompts, "prompts", "give a list of what the model is to go on from")
+    if not prompts:
         raise RmuLabError("There are no prompts; give a list of at least one.")
     rows = []
     batch_size = batch_size if shares_prompts(model) else 1  # what cannot be padded is asked alone

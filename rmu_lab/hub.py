@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from .errors import RmuLabError
+from .stored import sentence_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -159,7 +160,7 @@ def load_data_set(
             where = str(Path(name).resolve())
             return load_dataset(where, subset, split=split, cache_dir=unpacked, keep_in_memory=True)
     except Exception as error:  # of datasets and huggingface_hub: of many kinds
-        reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[:2])
+        reason = sentence_of(error)
         if known is not None and not folder:
             how = f"it is {known.access}" if known.access else "the hub must be reachable"
             raise RmuLabError(

@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +26,8 @@ from .evaluate import Accuracy, Style
 from .files import data_folder, digest
 from .models import input_device
 from .questions import LETTERS
+from .stored import sentence_of
+from .tokens import appended_tokens
 from .torch_state import in_default_torch_state
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def harness(
         raise RmuLabError("The tokenizer has no chat template; leave chat_template off.")
     with _quiet(progress), loaded_tasks(tasks, data, trust_task_code=trust_task_code) as loaded:
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        lm.tok_encode = _open_ended(lm.tok_encode, tokenizer)
         lm._device = input_device(model)  # lm-eval takes that of the first parameter, which may be offloaded
         result = simple_evaluate(
             lm,
@@ -205,7 +208,7 @@ def loaded_tasks(
             yield {name: _load(manager, name) for name in tasks}
         except SecurityError as error:
             raise RmuLabError(
-                f"A template of {', '.join(tasks)} reaches into Python ({error}); read its file, and give "
+                f"A template of {', '.join(tasks)} reaches into Python ({sentence_of(error)}); read its file, and give "
                 "trust_task_code=True (--trust-task-code) if you trust it."
             ) from None
 
@@ -250,9 +253,7 @@ def _refuse_code(path: Path, seen: tuple[Path, ...] = ()) -> None:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RmuLabError(
-            f"{path} is no task file ({' '.join(str(error).split())}); give YAML as lm-eval reads it."
-        ) from None
+        raise RmuLabError(f"{path} is no task file ({sentence_of(error)}); give YAML as lm-eval reads it.") from None
     if _has_code(config):
         raise RmuLabError(
             f"The task file {path} runs Python of its own (!function, or a metric fetched from elsewhere); read it, and "
@@ -332,9 +333,8 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     except SecurityError:
         raise
     except Exception as error:  # of datasets and huggingface_hub: of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RmuLabError(
-            f"The questions of {name} cannot be loaded ({reason}); connect to the hub, or give `data` a copy."
+            f"The questions of {name} cannot be loaded ({sentence_of(error)}); connect to the hub, or give `data` a copy."
         ) from error
     for task_name, task in tasks.items():
         if task.OUTPUT_TYPE != "multiple_choice":
@@ -342,6 +342,19 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
         if "acc" not in task.aggregation():
             raise RmuLabError(f"{task_name} does not measure acc; add it to metric_list in its file.")
     return tasks
+
+
+def _open_ended(encode: Callable[..., list[int]], tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[int]]:
+    """Let lm-eval take a text's tokens without those that some tokenizers append: it would score the options behind them."""
+    appended = appended_tokens(tokenizer)
+    if not appended:
+        return encode
+
+    def encode_open(text: str, *args: Any, **options: Any) -> list[int]:
+        tokens = encode(text, *args, **options)  # decides by itself whether the tokenizer puts its own there
+        return tokens if tokens == encode(text, add_special_tokens=False) else tokens[:-appended]
+
+    return encode_open
 
 
 def _accuracy(rows: Sequence[Mapping[str, Any]], metric: str) -> Accuracy:

@@ -1,5 +1,6 @@
 """Load a causal language model by short name, path or hub id, and find its decoder blocks. Taught in notebook 00."""
 
+import inspect
 import logging
 import math
 import os
@@ -224,8 +225,25 @@ def check_positions(model: PreTrainedModel, tokens: int, what: str = "A text of 
         raise RmuLabError(f"{what} has {tokens} tokens, but the model has {position_limit(model)} positions; shorten it.")
 
 
+def takes(model: PreTrainedModel, argument: str) -> bool:
+    """Say whether a model's forward pass has an argument of that name: some families lack ``logits_to_keep``, for one."""
+    return argument in inspect.signature(_inside(model).forward).parameters
+
+
+def last_logits(model: PreTrainedModel, n: int) -> dict[str, int]:
+    """Return what to give a forward pass so that it computes the last `n` logits only, where the model lets one say so."""
+    return {"logits_to_keep": n} if takes(model, "logits_to_keep") else {}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Models inside others
+
+
+def _inside(model: PreTrainedModel) -> PreTrainedModel:
+    plain: Any = model
+    while isinstance(plain, (OptimizedModule, nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        plain = plain._orig_mod if isinstance(plain, OptimizedModule) else plain.module
+    return plain
 
 
 def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
@@ -238,9 +256,7 @@ def uncompiled(model: PreTrainedModel) -> PreTrainedModel:
     RmuLabError
         if it, or a part of it, was compiled in place.
     """
-    plain: Any = model
-    while isinstance(plain, (OptimizedModule, nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        plain = plain._orig_mod if isinstance(plain, OptimizedModule) else plain.module
+    plain = _inside(model)
     for module in plain.modules():
         if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
             raise RmuLabError(

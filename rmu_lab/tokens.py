@@ -29,7 +29,7 @@ def open_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, spe
     """
     if not callable(tokenizer):
         raise RmuLabError(f"The tokenizer is {tokenizer!r}; give the model's own, as load_model returns it.")
-    appended = _appended(tokenizer) if special else 0
+    appended = appended_tokens(tokenizer) if special else 0
     rows = tokenizer(list(texts), add_special_tokens=special)["input_ids"]
     return [row[: len(row) - appended] for row in rows]
 
@@ -58,10 +58,26 @@ def open_batch(
         if not row:
             raise RmuLabError(f"The prompt {text!r} has no token; put some text there.")
         check_positions(model, len(row) + new_tokens, f"The prompt {text[:40]!r}, with {new_tokens} tokens to be written,")
-    width, device, filler = max(map(len, rows)), input_device(model), tokenizer.pad_token_id or 0
-    padded = [pad(torch.tensor(row), (width - len(row), 0), value=filler) for row in rows]
-    masks = [pad(torch.ones(len(row), dtype=torch.long), (width - len(row), 0)) for row in rows]
-    return {"input_ids": torch.stack(padded).to(device), "attention_mask": torch.stack(masks).to(device)}
+    device = input_device(model)
+    ids, mask = padded(rows, tokenizer.pad_token_id or 0, "left")
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens filled up to one length, and which of them are real; both (texts, tokens) int64.
+
+    Parameters
+    ----------
+    filler
+        the token put where a text has none.
+    side
+        where it is put: ``"left"`` or ``"right"``.
+    """
+    width = max(map(len, rows))
+    gaps = [(width - len(row), 0) if side == "left" else (0, width - len(row)) for row in rows]
+    ids = [pad(torch.tensor(row), gap, value=filler) for row, gap in zip(rows, gaps, strict=True)]
+    masks = [pad(torch.ones(len(row), dtype=torch.long), gap) for row, gap in zip(rows, gaps, strict=True)]
+    return torch.stack(ids), torch.stack(masks)
 
 
 def check_known(model: PreTrainedModel, tokens: Iterable[int]) -> None:
@@ -73,8 +89,8 @@ def check_known(model: PreTrainedModel, tokens: Iterable[int]) -> None:
         )
 
 
-def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many tokens the tokenizer puts behind a text, seen on a short one."""
+def appended_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Count the tokens that the tokenizer puts behind a text, as seen on a short one."""
     bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     ends = (end for end in range(len(bare), len(whole)) if whole[end - len(bare) : end] == bare)
     return next((len(whole) - end for end in ends), 0)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rmu_lab import load_model
 from rmu_lab.attacks import ATTACKS
-from rmu_lab.cli_settings import load_plugins
+from rmu_lab.plugins import load_plugins, loaded_files
 from rmu_lab.unlearning.method_table import METHODS, config_class
 
 SMALL = {
@@ -119,14 +119,14 @@ def plugin(name: str, folder: Path) -> Path:
 @pytest.fixture
 def plugins_undone():
     """What plugins registered and imported during a test is taken out again."""
-    methods, attacks, paths, modules = dict(METHODS), dict(ATTACKS), list(sys.path), set(sys.modules)
+    methods, attacks, paths = dict(METHODS), dict(ATTACKS), list(sys.path)
     yield
     for table, before in ((METHODS, methods), (ATTACKS, attacks)):
         table.clear()
         table.update(before)
     sys.path[:] = paths
-    for name in {"bounded_ascent", "shout"} & (sys.modules.keys() - modules):
-        del sys.modules[name]
+    for module in loaded_files():
+        del sys.modules[module.__name__]
 
 
 @pytest.fixture

@@ -8,10 +8,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, load_corpus, load_questions
+from rmu_lab import (
+    RmuLabError,
+    Subject,
+    UnlearnConfig,
+    accuracy,
+    advise,
+    answers,
+    load_corpus,
+    load_questions,
+    max_logits,
+    sweep,
+    unlearn,
+)
 from rmu_lab.activations import token_states
 from rmu_lab.corpora import TokenBatch, texts_of, token_batches
+from rmu_lab.theory import noise_sensitivity
 from tests.conftest import made_up_texts, tiny_model
+
+ONE = datasets.Dataset.from_dict({"text": ["the sea", "a fish"]})
+SPLITS = datasets.DatasetDict({"train": ONE, "dev": ONE})
 
 
 def test_load_by_name_and_by_path(tmp_path):
@@ -86,7 +102,7 @@ def test_a_folder_that_holds_a_data_set(tmp_path, own_cache):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({}, r"mine' cannot be loaded \(Config name is missing. .*\['first', 'second'\]\)"),
+        ({}, r"mine' cannot be loaded \(Config name is missing. .*\['first', 'second'\]"),
         ({"subset": "third"}, r"BuilderConfig 'third' not found"),
         ({"subset": "first", "split": "dev"}, r'Unknown split "dev"'),
         ({"subset": "first", "column": "body"}, r"no column 'body'; give `column` one of: text, length"),
@@ -261,7 +277,10 @@ def test_what_is_no_name(name):
             pandas.DataFrame({"text": ["one"]}),
             r'retain is a DataFrame; give its rows as a list, e.g. retain\["text"\].to_list\(\)',
         ),
-        (datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["one"]})}), "a mapping with the keys train"),
+        (SPLITS, r"retain is a data set with the splits train, dev; give one of them, such as retain\['train'\]"),
+        (datasets.IterableDatasetDict({"dev": ONE.to_iterable_dataset()}), "with the splits dev; give one of them"),
+        ({"one", "two"}, "retain is a set, whose order is another in each run; give a list"),
+        ({"text": ["one"]}, "retain is a mapping with the keys text"),
         (datasets.Dataset.from_dict({"body": ["one"]}), "retain has no column 'text'"),
         (None, "retain is None; give rows"),
         ([], "retain holds 0 texts, but one batch takes 1"),
@@ -279,3 +298,38 @@ def test_one_string_is_no_list_of_texts(tokenizer):
         token_states(model, tokenizer, "the sea", [2])
     with pytest.raises(RmuLabError, match="texts holds 0 texts"):
         token_states(model, tokenizer, [], [2])
+
+
+def test_splits_are_no_topics(tokenizer, tmp_path):
+    """A `DatasetDict` is a mapping, as one of topics is; but nobody means to forget the split `train`."""
+    model, message = tiny_model("llama"), r"is a data set with the splits train, dev; give one of them"
+    question = {"question": "What?", "choices": ["sea", "fish"], "answer": 0}
+    asked = datasets.DatasetDict({name: datasets.Dataset.from_list([question]) for name in ("train", "dev")})
+    config, out = UnlearnConfig(layer=3, batch_size=2), tmp_path / "rows.jsonl"
+    for call in (
+        lambda: unlearn(model, tokenizer, SPLITS, ONE, config),
+        lambda: unlearn(model, tokenizer, {"sea": SPLITS}, {"sea": ONE}, config),
+        lambda: advise(model, tokenizer, SPLITS, ONE),
+        lambda: sweep(model, tokenizer, SPLITS, ONE, [config], {"one": [question]}, out=out),
+        lambda: sweep(model, tokenizer, ONE, ONE, [config], asked, out=out),
+        lambda: sweep(model, tokenizer, ONE, ONE, [config], {"one": asked}, out=out),
+        lambda: accuracy(model, tokenizer, asked),
+        lambda: token_states(model, tokenizer, SPLITS, [2]),
+        lambda: noise_sensitivity(model, tokenizer, SPLITS, layer=1, to_layers=[2], noise=1.0),
+        lambda: answers(model, tokenizer, asked),
+        lambda: max_logits(model, tokenizer, SPLITS),
+        lambda: Subject(model, tokenizer, None, asked),
+        lambda: Subject(model, tokenizer, None, [question], forget=SPLITS),
+        lambda: Subject(model, tokenizer, None, [question], dev_questions=asked),
+        lambda: Subject(model, tokenizer, None, [question], rephrased=([question], asked)),
+    ):
+        with pytest.raises(RmuLabError, match=message):
+            call()
+    assert not out.exists()
+
+
+def test_a_table_is_no_list_of_prompts(tokenizer):
+    table = pandas.DataFrame({"What is wet?": ["sea"]})  # going through one gives the names of its columns
+    for call in (answers, max_logits):
+        with pytest.raises(RmuLabError, match="is a DataFrame; give its rows as a list"):
+            call(tiny_model("llama"), tokenizer, table)

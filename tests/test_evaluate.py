@@ -230,6 +230,31 @@ def test_answers_in_a_batch_equal_answers_alone(template, tokenizer, monkeypatch
     assert together == [answers(model, tokenizer, [question], max_new_tokens=5)[0] for question in questions]
 
 
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta-xl"])
+def test_a_model_that_transformers_generates_from_at_wrong_positions_is_refused(kind, tokenizer):
+    """RoBERTa counts positions from behind that of its padding; `generate` gives them from 0."""
+    model = of_kind(kind, is_decoder=True)
+    for ask in (answers, max_logits):
+        with pytest.raises(RmuLabError, match=r"writes from other positions than it reads texts at.*use a model whose"):
+            ask(model, tokenizer, ["the sea?", "a cold river"])
+    for row, scores in zip(QUESTIONS, option_scores(model, tokenizer, QUESTIONS), strict=True):  # but it can be scored
+        for choice, score in zip(row["choices"], scores, strict=True):
+            expected = plain_score(model, tokenizer, cloze_prompt(row["question"]), f" {choice}")
+            assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_a_recurrent_model_writes_is_what_it_predicts(tokenizer):
+    model, prompt = of_kind("mamba"), "the sea a fish"
+    ids, found = tokenizer(prompt, return_tensors="pt")["input_ids"], max_logits(model, tokenizer, [prompt], new_tokens=4)
+    for step in range(4):
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[0, -1]
+        assert found.logit[0, step].item() == pytest.approx(logits.max().item(), abs=1e-3)
+        if logits.argmax() == model.config.eos_token_id:
+            break
+        ids = torch.cat([ids, logits.argmax()[None, None]], dim=1)
+
+
 def test_answers_go_on_from_what_is_prefilled(tokenizer, monkeypatch):
     model, question = tiny_model("llama"), "the sea?"
     for template, prompt in ((None, cloze_prompt(question)), ("{{ messages[0]['content'] }} answer", "the sea? answer")):

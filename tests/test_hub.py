@@ -127,6 +127,15 @@ def test_questions_that_cannot_be_asked_are_left_out_with_a_warning(tmp_path):
         load_questions("wmdp-bio", data=tmp_path / "bad")
 
 
+def test_all_that_the_hub_says_is_shown(monkeypatch, tmp_path):
+    """The first lines of its errors are often empty words; what was wrong stands below."""
+    said = "An error occurred while generating the dataset\n\nTraceback:\nValueError: the column choices is missing.\n"
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError(said)))
+    for load, name in ((load_questions, "wmdp-bio"), (load_corpus, "someone/texts"), (load_corpus, tmp_path)):
+        with pytest.raises(RmuLabError, match=r"\(An error occurred while .*: the column choices is missing\); "):
+            load(name)
+
+
 @pytest.mark.parametrize(
     ("load", "name", "asked"),
     [

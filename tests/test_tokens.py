@@ -6,14 +6,15 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from rmu_lab import RmuLabError, answers, max_logits
+from rmu_lab import RmuLabError, answers, harness, max_logits
 from rmu_lab.attacks import gcg
 from rmu_lab.attacks.greedy_coordinate import GCGConfig
 from rmu_lab.attacks.suffixes import Layout, reply
+from rmu_lab.corpora import token_batches
 from rmu_lab.evaluate import option_scores, split_options
 from rmu_lab.theory._steering import one_text
 from rmu_lab.tokens import open_tokens
-from tests.conftest import tiny_model
+from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
 
 BEGIN, END = 1, 2
@@ -53,6 +54,27 @@ def test_an_appended_end_is_not_scored(closing, plain):
     assert END not in prompt and all(END not in ending for ending in endings)
     model = tiny_model("llama")
     assert option_scores(model, closing, QUESTIONS) == option_scores(model, plain, QUESTIONS)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_no_text_is_trained_on_with_an_appended_end(closing, plain, side):
+    texts = [*made_up_texts(5, seed=3), "the old sea</s>"]  # some are cut
+    for ours, theirs in zip(*(token_batches(each, texts, 4, 12, side) for each in (closing, plain)), strict=True):
+        assert ours.input_ids.equal(theirs.input_ids) and ours.attention_mask.equal(theirs.attention_mask)
+        expected = plain(texts[:4], padding=True, padding_side=side, truncation=True, max_length=12, return_tensors="pt")
+        if len(theirs.input_ids) == 4:
+            assert theirs.input_ids.equal(expected["input_ids"])
+            assert theirs.attention_mask.equal(expected["attention_mask"])
+
+
+def test_lm_eval_scores_no_appended_end(closing, plain):
+    """It would take the end for the last token of the prompt, and score the end in place of a letter."""
+    pytest.importorskip("lm_eval")
+    model = tiny_model("llama")
+    ours, theirs = (
+        harness(model, each, ["rmu_bio", "rmu_bio_letter"], limit=6, progress=False) for each in (closing, plain)
+    )
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }} answer"])

@@ -2,14 +2,16 @@
 
 import copy
 
+import peft
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from rmu_lab import RmuLabError, UnlearnConfig, UnlearnResult, accuracy, advise, answers, sweep, unlearn
-from rmu_lab.activations import token_states
+from rmu_lab.activations import captured, edited_output, map_above, token_states
 from rmu_lab.attacks import Budget, Subject, ablate
+from rmu_lab.corpora import TokenBatch
 from rmu_lab.models import plain_model, uncompiled
 from rmu_lab.unlearning.baselines import NPO
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
@@ -61,6 +63,33 @@ def test_measured_like_the_plain_model(tokenizer):
     assert advise(model, tokenizer, *TEXTS, max_length=24) == advise(plain, tokenizer, *TEXTS, max_length=24)
 
 
+@pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+def test_looked_into_and_changed_like_the_plain_model(wrap):
+    plain, ids = tiny_model("llama"), torch.arange(3, 9)[None]
+    model, found = wrap(plain), []
+    with torch.no_grad():
+        before = model(input_ids=ids).logits  # compiled before any hook is there
+        for each in (model, plain):
+            with captured(each, [1, 3]) as seen:
+                each(input_ids=ids)
+            with captured(each, [2], stop=True) as stopped:
+                each(input_ids=ids)
+            with edited_output(each, 2, lambda hidden: 2 * hidden):
+                logits = each(input_ids=ids).logits
+            start, above = map_above(each, TokenBatch(ids, torch.ones_like(ids)), 2)
+            found.append([seen[1], seen[3], stopped[2], logits, start, above(start)])
+        assert model(input_ids=ids).logits.equal(before)
+    assert all(ours.equal(theirs) for ours, theirs in zip(*found, strict=True)) and not logits.equal(before)
+
+
+def test_what_is_compiled_in_place_cannot_be_looked_into():
+    model = tiny_model("llama")
+    model.compile(backend="eager")
+    for look in (lambda: captured(model, [1]), lambda: edited_output(model, 1, lambda hidden: hidden)):
+        with pytest.raises(RmuLabError, match="is compiled in place"), look():
+            pytest.fail("it was looked into")
+
+
 def test_attacked_like_the_plain_model(tokenizer):
     plain = tiny_model("llama")
     result = unlearn(plain, tokenizer, *TEXTS, CONFIGS[0], progress=False)
@@ -106,7 +135,6 @@ def test_shards_are_refused():
 @pytest.fixture(params=["wrapped", "injected", "added"])
 def with_adapters(request):
     """A model with LoRA matrices, in the three ways to put them there."""
-    peft = pytest.importorskip("peft")
     model = tiny_model("llama")
     lora = peft.LoraConfig(target_modules=["down_proj", "q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     if request.param == "wrapped":
@@ -137,7 +165,6 @@ def test_adapters_are_refused_before_any_work(with_adapters, tokenizer, tmp_path
 
 
 def test_merged_adapters_are_unlearned_and_saved(tokenizer, tmp_path):
-    peft = pytest.importorskip("peft")
     lora = peft.LoraConfig(target_modules=["down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     model = peft.get_peft_model(tiny_model("llama"), lora).merge_and_unload()
     before = copy.deepcopy(weights_of(model))

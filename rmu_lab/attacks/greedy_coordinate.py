@@ -24,7 +24,7 @@ from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import digest, write_json
 from ..identity import model_digests
-from ..models import check_positions
+from ..models import check_positions, takes
 from ..offload import require_in_memory
 from ..provenance import provenance
 from ..randomness import torch_generator
@@ -200,8 +200,8 @@ def gcg(
     ------
     RmuLabError
         if prompt or target is empty, the prompt with its suffix is not tokenised as it was put together, `resume` is of
-        another attack, the model's weights are offloaded or its positions too few, or not even one candidate fits into
-        memory.
+        another attack, the model's weights are offloaded, its positions too few or its forward pass without
+        ``inputs_embeds``, or not even one candidate fits into memory.
     """
     config = config or GCGConfig()
     start = time.perf_counter()
@@ -308,6 +308,10 @@ def _prepare(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, config: GCGConfig
 ) -> tuple[Layout, Tensor]:
     require_in_memory(model, "gcg")
+    if not takes(model, "inputs_embeds"):
+        raise RmuLabError(
+            f"{type(model).__name__} takes no inputs_embeds, of which gcg takes gradients; attack a model that does."
+        )
     layout = Layout.of(tokenizer, prompt, config.suffix, target, chat_template=config.chat_template)
     check_positions(model, layout.length, "The prompt with suffix and target")
     if config.filter_ids and not layout.as_text(tokenizer, torch.tensor([layout.suffix])).all():

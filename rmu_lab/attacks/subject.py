@@ -85,7 +85,8 @@ class Subject:
     Raises
     ------
     RmuLabError
-        if `forget` or `retain` holds something else than texts, or `n_generations` is below 0.
+        if `forget` or `retain` holds something else than texts, one of the questions, whichever they are, is not well
+        formed, or `n_generations` is below 0.
     """
 
     model: PreTrainedModel
@@ -105,11 +106,15 @@ class Subject:
             raise RmuLabError(f"n_generations is {self.n_generations}; it must be at least 0.")
         object.__setattr__(self, "model", plain_model(self.model))  # the class is frozen
         lists: dict[str, Any] = {"questions": checked_questions(self.questions)}
-        lists["dev_questions"] = rows_of(self.dev_questions, "dev_questions", "load_questions(...)")
+        solved = rows_of(self.dev_questions, "dev_questions", "load_questions(...)")
+        lists["dev_questions"] = checked_questions(solved, "dev_questions") if solved else []
         lists |= {name: texts_of(getattr(self, name), name, 0) for name in ("forget", "retain")}
         if self.rephrased is not None:
-            originals, others = self.rephrased
-            lists["rephrased"] = (list(originals), list(others))
+            if not isinstance(self.rephrased, (tuple, list)) or len(self.rephrased) != 2:
+                raise RmuLabError("rephrased is no pair; give (questions, the same ones in other words).")
+            lists["rephrased"] = tuple(
+                checked_questions(rows, f"rephrased[{place}]") for place, rows in enumerate(self.rephrased)
+            )
         for name, value in lists.items():
             object.__setattr__(self, name, value)
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import NotFiniteError, RmuLabError
 from ..generation import write_greedily
-from ..models import input_device
+from ..models import input_device, last_logits
 from ..scoring import shares_prompts
 from ..tokens import open_batch, open_tokens
 
@@ -195,7 +195,7 @@ class SuffixLoss:
         self._cache = None
         if prefix_cache and shares_prompts(model):
             with torch.no_grad():
-                output = model(input_ids=self._before[None], use_cache=True, logits_to_keep=1)
+                output = model(input_ids=self._before[None], use_cache=True, **last_logits(model, 1))
             self._cache = output.past_key_values
 
     def __call__(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,7 +301,7 @@ class SuffixLoss:
             attention_mask=torch.ones(n, seen + length, dtype=torch.long, device=given.device),
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=len(self._target),
+            **last_logits(self.model, len(self._target)),
         )
         return output.logits[:, -len(self._target) :].float()
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..stored import sentence_of
+
 
 def check(answer: Any, *tests: tuple[Callable[[Any], bool], str]) -> None:
     """Print how an answer stands against tests of its properties, in their order.
@@ -21,7 +23,7 @@ def check(answer: Any, *tests: tuple[Callable[[Any], bool], str]) -> None:
         try:
             passed = bool(test(answer))
         except Exception as error:
-            passed, hint = False, f"{hint} ({type(error).__name__}: {error})"
+            passed, hint = False, f"{hint} ({type(error).__name__}: {sentence_of(error)})"
         if not passed:
             print(f"not yet: {hint}")
             return

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RmuLabError
 from ..estimates import Number
+from ..stored import reading
 from .sources import changed_code, results_folder
 
 HEAD = ("run", "model", "task", "accuracy [95% interval]", "change [95% interval]", "paper")
@@ -44,7 +44,7 @@ class FullRun:
         """
         path = Path(path)
         path = path / "result.json" if path.is_dir() else path
-        try:
+        with reading(f"{path} is no result of rmu-lab reproduce", "give its result.json"):
             plain = json.loads(path.read_text(encoding="utf-8"))
             if plain["experiment"] != "reproduce":
                 raise ValueError("it is another experiment's")
@@ -57,8 +57,6 @@ class FullRun:
                 reported=(plain["reported"] or {}).get("points", {}),
                 stale=tuple(changed_code(plain["provenance"])),
             )
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            raise RmuLabError(f"{path} is no result of rmu-lab reproduce ({error}); give its result.json.") from None
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from ..corpora import load_corpus, token_batches
 from ..estimates import Numbers, correlation_of, mean_of, median_of
 from ..evaluate import accuracy
 from ..generation import max_logits
-from ..models import decoder_blocks
+from ..models import decoder_blocks, input_device
 from ..questions import cloze_prompt, load_questions
 from ..sweeps.worker import Job, Worker
 from ..unlearning.batches import topic_texts
@@ -164,7 +164,7 @@ def _given(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str
     """Mean MaxLogit and entropy of the next token over all tokens of given texts but the first."""
     largest, entropies = [], []
     for batch in token_batches(tokenizer, texts, 8, 64):
-        batch = batch.to(model.device)
+        batch = batch.to(input_device(model))
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.counted()].float()
         log_p = logits.log_softmax(dim=-1)
         largest.append(logits.amax(dim=-1))
@@ -281,7 +281,7 @@ def measure_optimum(
     hidden = states.hidden[layer][states.counted]
     h, norm = hidden.mean(dim=0), hidden.norm(dim=-1).median().item()
     (batch,) = token_batches(tokenizer, [text], 1, 64)
-    batch = batch.to(model.device)
+    batch = batch.to(input_device(model))
     numbers: Numbers = {}
     closest, sizes = [], []
     for k in to_layers:

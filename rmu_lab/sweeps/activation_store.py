@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import RmuLabError
+from ..stored import sentence_of
 
 
 class ActivationStore:
@@ -57,8 +58,8 @@ class ActivationStore:
             save_file({str(depth): tensor.cpu().contiguous() for depth, tensor in tensors.items()}, path)
         except (OSError, SafetensorError) as error:
             raise RmuLabError(
-                f"Activations cannot be stored in {self.scratch or tempfile.gettempdir()} ({error}); free space there, "
-                "choose another folder with `scratch`, or allow more memory with `memory_bytes`."
+                f"Activations cannot be stored in {self.scratch or tempfile.gettempdir()} ({sentence_of(error)}); "
+                "free space there, choose another folder with `scratch`, or allow more memory with `memory_bytes`."
             ) from error
         self._kept[key] = path
         self.bytes_on_disk += path.stat().st_size

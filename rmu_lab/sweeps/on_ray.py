@@ -21,6 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
+from ..plugins import loaded_files
 from ..stored import sentence_of
 from .rows import SweepRow
 from .worker import Group, Job, Worker
@@ -92,6 +93,8 @@ def work_on_ray(
             scratch=None if scratch is None else str(scratch),
             progress=False,
         )
+        for module in loaded_files():  # no worker can import them
+            ray.cloudpickle.register_pickle_by_value(module)
         shared_job = ray.put(remote_job)
         worker_class = ray.remote(**needs)(_RemoteWorker)
 

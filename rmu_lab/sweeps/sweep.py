@@ -25,9 +25,10 @@ from ..offload import is_offloaded
 from ..provenance import provenance
 from ..questions import checked_questions
 from ..stored import sentence_of
+from ..tables import refuse_splits
 from ..unlearning.batches import text_lengths, topic_texts
 from ..unlearning.config import MethodConfig, UnlearnConfig
-from ..unlearning.method_table import config_class, config_of, method_of
+from ..unlearning.method_table import check_method, config_class, config_of
 from .on_ray import work_on_ray
 from .rows import RowFile, SweepRow, row_from
 from .worker import Group, Job, groups_of, job_digests, work
@@ -151,6 +152,7 @@ def sweep(
     configs = list(dict.fromkeys(configs))
     if not configs:
         raise RmuLabError("There are no settings to sweep over; give at least one, e.g. by grid().")
+    refuse_splits(questions, "questions")
     if not isinstance(questions, Mapping) or not questions:
         raise RmuLabError("There are no question sets; give at least one by name, e.g. {'bio': load_questions('bio')}.")
     model = plain_model(model)
@@ -162,7 +164,7 @@ def sweep(
     if workers is not None and workers < 1:
         raise RmuLabError(f"workers is {workers}; give a number of processes from 1.")
     for config in configs:
-        method_of(config).check(model, config)
+        check_method(model, config)
         _check_record(config)
     texts = topic_texts(forget, retain, max(config.batch_size for config in configs))
     for config in configs:

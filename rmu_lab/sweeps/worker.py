@@ -20,6 +20,7 @@ from ..errors import NotFiniteError
 from ..evaluate import Accuracy, Style, accuracy
 from ..files import digest
 from ..identity import model_digests
+from ..models import input_device
 from ..provenance import provenance
 from ..unlearning.batches import BatchKey, TopicBatches, TopicTexts, corpus_digests, step_keys, topic_batches
 from ..unlearning.config import MethodConfig, UnlearnConfig
@@ -215,7 +216,7 @@ class Worker:
         with frozen(self.job.model):
             for key in bar:
                 role, topic, index = key
-                batch = self._batches[role, topic][index].to(self.job.model.device)
+                batch = self._batches[role, topic][index].to(input_device(self.job.model))
                 self._store.put(key, record_batch(self.job.model, batch, depths))
         self._passes_key = passes_key(config)
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen, hidden_states
 from ..corpora import TokenBatch, token_batches
 from ..errors import RmuLabError
-from ..models import block_parameters, check_positions, decoder_blocks, input_device, plain_model
+from ..models import block_parameters, check_positions, decoder_blocks, input_device, last_logits, plain_model
 from ..offload import read_parameter
 from ..torch_state import in_default_torch_state
 from .batches import topic_texts
@@ -241,7 +241,7 @@ def _profile(model: PreTrainedModel, batch: TokenBatch, n_forget: int) -> tuple[
                 hooks.callback(part.register_forward_hook(see_reader(measured[index])).remove)
             hooks.callback(blocks[index].register_forward_hook(see_output(measured[index])).remove)
         with torch.no_grad(), frozen(model):
-            model(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)
+            model(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **last_logits(model, 1))
     if not any(row["reach"] for row in measured):
         raise RmuLabError("The model sees no difference between forget and retain texts; give texts that differ.")
     return tuple(LayerProfile(**row) for row in measured)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
+from ..tables import refuse_splits
 from .config import UnlearnConfig
 from .distributed import BatchShare, Processes
 
@@ -48,6 +49,7 @@ def topic_texts(forget: Texts | Mapping[str, Texts], retain: Texts | Mapping[str
 
 
 def _by_topic(corpus: Texts | Mapping[str, Texts], role: str, at_least: int) -> dict[str, list[str]]:
+    refuse_splits(corpus, role)
     if isinstance(corpus, Mapping):
         if not corpus:
             raise RmuLabError(f"{role} has no topics; give at least one.")

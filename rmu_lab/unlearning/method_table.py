@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedModel
 
 from ..errors import RmuLabError
+from ..models import check_positions
 from .baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from .config import MethodConfig, UnlearnConfig
 from .edit_method import EditMethod
@@ -28,6 +29,7 @@ __all__ = [
     "EditMethod",
     "LossMethod",
     "Method",
+    "check_method",
     "config_class",
     "config_from_dict",
     "method_of",
@@ -105,6 +107,21 @@ def method_of(config: MethodConfig) -> Method:
     if known is None or known.config is not type(config):  # else a subclass would be trained and stored as its base
         register_method(type(config))
     return METHODS[config.method]
+
+
+def check_method(model: PreTrainedModel, config: MethodConfig) -> Method:
+    """Return the entry of the method that these settings are of, once they are known to fit the model; takes no time.
+
+    Raises
+    ------
+    RmuLabError
+        as `method_of`, if they do not fit, or the texts would be longer than the model can take.
+    """
+    method = method_of(config)
+    method.check(model, config)
+    check_positions(model, getattr(config, "max_length", 0))
+    check_positions(model, max(getattr(config, "forget_lengths", None) or (0,)), "A text of forget_lengths")
+    return method
 
 
 def config_class(name: str) -> type[MethodConfig]:

@@ -22,7 +22,7 @@ from ..files import whole_folder
 from ..interrupts import uninterrupted
 from ..models import load_model, plain_model
 from ..offload import read_parameter, write_parameter
-from ..packaged_models import no_progress_bars
+from ..packaged_models import PACKAGED_MODELS, no_progress_bars
 from ..provenance import provenance
 from ..stored import checked, reading
 from .config import MethodConfig
@@ -221,14 +221,23 @@ class UnlearnResult:
     ) -> Path:
         """Write the unlearned model as an ordinary Hugging Face checkpoint, which ``AutoModelForCausalLM`` reloads.
 
-        `model` and `tokenizer` are the base model's; without them it is loaded again by its name. A
+        `model` and `tokenizer` are the base model's. Without them it is loaded again by its name if it is one that this
+        package brings, such as ``smollm2-135m``; any other must be given, for whoever wrote the edit chose its name. A
         model given here is left as it was.
 
         Raises
         ------
         RmuLabError
-            if the folder exists or cannot be written, or the base model cannot be loaded by its name.
+            if the folder exists or cannot be written, the base model is not given and none of this package's, or only one
+            of `model` and `tokenizer` is given.
         """
+        if (model is None) != (tokenizer is None):
+            raise RmuLabError(f"The {'model' if model is None else 'tokenizer'} is missing; give both, or neither.")
+        if model is None and self.model_name not in PACKAGED_MODELS:
+            raise RmuLabError(
+                f"The edit is of the model {self.model_name!r}, which is not loaded just because an edit names it; if you "
+                "trust that model, give it: save_model(path, *load_model(result.model_name))."
+            )
         with launched_processes().main_process_first() as here:
             if here:
                 if model is None or tokenizer is None:

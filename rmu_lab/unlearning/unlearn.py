@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from ..models import check_positions, plain_model
+from ..models import plain_model
 from .batches import corpus_digests, topic_texts
 from .config import MethodConfig, UnlearnConfig
-from .method_table import Method, method_of
+from .method_table import Method, check_method
 from .result import UnlearnResult
 from .task import Steering, Task
 
@@ -95,10 +95,8 @@ def unlearn(
 
 def _checked(model: PreTrainedModel, config: MethodConfig) -> tuple[PreTrainedModel, Method]:
     """The model inside its wrapping, and the method, once the settings are known to fit."""
-    model, method = plain_model(model), method_of(config)
-    method.check(model, config)
-    check_positions(model, getattr(config, "max_length", 0))
-    return model, method
+    model = plain_model(model)
+    return model, check_method(model, config)
 
 
 def checkpoints(

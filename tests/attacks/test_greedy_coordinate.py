@@ -9,17 +9,52 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rmu_lab import RmuLabError
+from rmu_lab import RmuLabError, advise
 from rmu_lab.activations import edited_output
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates, top_swaps
-from tests.conftest import FAMILIES, of_kind, same_weights, tiny_model, weights_of
+from rmu_lab.scoring import shares_prompts
+from tests.conftest import FAMILIES, made_up_texts, of_kind, same_weights, tiny_model, weights_of
 from tests.test_evaluate import KINDS
 
 PROMPT, TARGET = "the cold water of the river", " green tree and a house"
 SMALL = GCGConfig(num_steps=4, suffix=" sea sea sea sea", search_width=12, topk=12, batch_size=7, seed=3)
+
+
+class Plainer(LlamaForCausalLM):
+    """Computes all logits, as TrOCR's and Whisper's decoders do."""
+
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None,
+                use_cache=None):  # fmt: skip
+        return super().forward(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache=use_cache)
+
+
+class OfTokens(LlamaForCausalLM):
+    """Takes tokens alone, as CPM-Ant does."""
+
+    def forward(self, input_ids=None, attention_mask=None, **more):
+        return super().forward(input_ids, attention_mask, **more)
+
+
+def test_models_that_cannot_be_asked_for_the_last_logits(tokenizer):
+    plain = tiny_model("llama")
+    model = Plainer(plain.config).eval()
+    model.load_state_dict(plain.state_dict())
+    ours, theirs = (gcg(each, tokenizer, PROMPT, TARGET, SMALL, progress=False) for each in (model, plain))
+    assert (ours.losses, ours.best_ids) == (theirs.losses, theirs.best_ids)
+    texts = made_up_texts(8, seed=1), made_up_texts(8, seed=2)
+    assert advise(model, tokenizer, *texts).profile == advise(plain, tokenizer, *texts).profile
+    assert shares_prompts(model)
+
+
+def test_a_model_that_takes_no_embeddings_is_refused_before_any_work(tokenizer):
+    model = OfTokens(tiny_model("llama").config).eval()
+    model.register_forward_pre_hook(lambda *_: pytest.fail("it was run"))
+    for call in (gcg, swap_gains):
+        with pytest.raises(RmuLabError, match="OfTokens takes no inputs_embeds, of which gcg takes gradients"):
+            call(model, tokenizer, PROMPT, TARGET, SMALL)
 
 
 def layout_of(tokenizer) -> Layout:

@@ -1,7 +1,7 @@
 from dataclasses import astuple, replace
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from rmu_lab import RmuLabError, accuracy, answers
 from rmu_lab.attacks import Subject
@@ -42,6 +42,24 @@ def test_no_answers_in_words(subject):
     assert reference.questions == reference.answers == reference.generations([]) == ()
     with pytest.raises(RmuLabError, match="n_generations is -1"):
         replace(subject, n_generations=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rephrased": "rephrased.jsonl"}, "rephrased is no pair; give"),
+        ({"rephrased": (QUESTIONS, QUESTIONS, QUESTIONS)}, "rephrased is no pair; give"),
+        ({"rephrased": DatasetDict(test=Dataset.from_list(QUESTIONS), dev=Dataset.from_list(DEV))}, "rephrased is no pair"),
+        ({"rephrased": (QUESTIONS, "rephrased.jsonl")}, r"rephrased\[1\] is 'rephrased.jsonl'; give the rows"),
+        ({"rephrased": ([{"id": "a"}], QUESTIONS)}, r"rephrased\[0\]\[0\]: `question` must be"),
+        ({"rephrased": (QUESTIONS, [])}, r"no questions to score in rephrased\[1\]"),
+        ({"dev_questions": ["What?"]}, r"dev_questions\[0\]: it is 'What\?', but must be a mapping"),
+        ({"dev_questions": [DEV[0] | {"answer": 9}]}, r"dev_questions\[0\]: `answer` is 9"),
+    ],
+)
+def test_what_are_no_questions_of_a_subject(given, message, subject):
+    with pytest.raises(RmuLabError, match=message):
+        replace(subject, **given)
 
 
 def test_data_sets_become_lists(model, tokenizer, result):

@@ -12,8 +12,10 @@ import warnings
 from pathlib import Path
 from urllib.parse import unquote
 
+import accelerate
 import nbformat
 import pytest
+import torch
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -397,6 +399,13 @@ def test_with_a_pre_norm_model_the_logits_spread_falls_like_one_over_c(tokenizer
     )  # fmt: skip
     for name in ("slope of log spread over noise", "slope of log spread over texts"):
         assert found[name].value == pytest.approx(-1, abs=0.05)
+
+
+def test_a_measurement_of_an_offloaded_model(tokenizer):
+    """Its parameters are nowhere until they are needed; its tokens belong where accelerate runs it."""
+    spread = accelerate.cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu"))
+    texts = ["the sea a fish", "cold water river stone"]
+    assert measurements._given(spread, tokenizer, texts) == measurements._given(tiny_model("llama"), tokenizer, texts)
 
 
 def test_training_from_shared_passes_is_unlearn(tokenizer):

@@ -341,6 +341,9 @@ def test_errors_on_ray(ray, tokenizer, tmp_path):
     ("settings", "message"),
     [
         ({"forget_lengths": [(8, 12)]}, "forget_lengths has 2 numbers for 1 topics"),
+        ({"max_length": [24, 300]}, "A text of max_length has 300 tokens, but the model has 256 positions; shorten it"),
+        ({"method": ["rmu", "npo"], "max_length": [300]}, "A text of max_length has 300 tokens"),
+        ({"forget_lengths": [(300,)]}, "A text of forget_lengths has 300 tokens, but the model has 256 positions"),
         ({"seed": [2**40 + 0j]}, "seed is .*(which no row can hold|give)"),
     ],
 )

@@ -252,3 +252,5 @@ def test_a_subclass_under_its_bases_name_is_refused(tokenizer):
         unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, Own(**SHORT), progress=False)
     with pytest.raises(RmuLabError, match="A text of max_length has 300 tokens, but the model has 256 positions"):
         unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, NPO(max_length=300), progress=False)
+    with pytest.raises(RmuLabError, match="A text of forget_lengths has 300 tokens, but the model has 256 positions"):
+        unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, UnlearnConfig(layer=3, forget_lengths=(300,)))

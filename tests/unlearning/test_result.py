@@ -93,10 +93,11 @@ def test_failed_save_leaves_nothing(tmp_path, tokenizer, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_save_model_reloads_with_transformers(tmp_path, saved_base):
+def test_save_model_reloads_with_transformers(tmp_path, saved_base, monkeypatch):
     model, tokenizer = saved_base
     result = unlearn(model, tokenizer, *TEXTS, CONFIG)
     before = weights_of(model)
+    monkeypatch.setattr("rmu_lab.unlearning.result.PACKAGED_MODELS", {result.model_name: "one of this package's"})
     by_name = result.save_model(tmp_path / "by_name")  # the base model is loaded again by its name
     given = result.save_model(tmp_path / "given", model, tokenizer)
     assert same_weights(model, before)
@@ -111,6 +112,19 @@ def test_save_model_reloads_with_transformers(tmp_path, saved_base):
             )
     with pytest.raises(RmuLabError, match="exists already"):
         result.save_model(by_name)
+
+
+def test_save_model_loads_no_model_just_because_an_edit_names_it(tmp_path, saved_base, monkeypatch):
+    model, tokenizer = saved_base
+    foreign = UnlearnResult.load(unlearn(model, tokenizer, *TEXTS, CONFIG).save(tmp_path / "edit"))
+    monkeypatch.setattr("rmu_lab.unlearning.result.load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(RmuLabError, match=r"is of the model '.*base', which is not loaded.*save_model\(path, \*load"):
+        foreign.save_model(tmp_path / "out")
+    with pytest.raises(RmuLabError, match="The tokenizer is missing; give both, or neither"):
+        foreign.save_model(tmp_path / "out", model)
+    with pytest.raises(RmuLabError, match="The model is missing; give both, or neither"):
+        foreign.save_model(tmp_path / "out", tokenizer=tokenizer)
+    assert not (tmp_path / "out").exists()
 
 
 FRESH = """

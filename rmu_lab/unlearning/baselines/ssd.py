@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...corpora import TokenBatch, token_batches
+from ...models import input_device
 from ..all_blocks import shuffled
 from ..edit_method import EditMethod
 from ..objectives import log_probabilities, targets_of
@@ -76,7 +77,7 @@ def importances(
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         for batch in tqdm(batches, desc="importances", unit="text", delay=5, disable=not progress):
-            batch = batch.to(model.device)
+            batch = batch.to(input_device(model))
             targets, scored = targets_of(batch)
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
             (log_probabilities(logits[:, :-1].float(), targets) * scored).sum().backward()
