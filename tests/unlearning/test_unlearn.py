@@ -92,6 +92,13 @@ def test_noise_on_the_retain_target_has_its_variance_and_its_seed(tokenizer):
     )
 
 
+def test_noise_on_the_retain_target_is_drawn_anew_in_every_step(tokenizer):
+    """One batch that comes round again, and weights that hardly move: only the noise can differ."""
+    texts, config = (FORGET[:3], RETAIN[:3]), UnlearnConfig(**SHORT.to_dict() | {"retain_noise": 0.5, "lr": 1e-9})
+    losses = [row["retain_loss"] for row in unlearn(tiny_model("llama"), tokenizer, *texts, config).history]
+    assert len({round(loss, 3) for loss in losses}) == config.steps
+
+
 def test_first_batch_norm_is_kept(tokenizer):
     model = tiny_model("llama")
     targets = [row["target_norm"] for row in history_of(model, tokenizer, norm_per="first batch")]
