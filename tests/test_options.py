@@ -36,7 +36,7 @@ from rmu_lab import (
 )
 from rmu_lab.attacks import ATTACKS
 from rmu_lab.files import digest
-from rmu_lab.identity import model_digests
+from rmu_lab.identity import model_digests, tensors_digest
 from rmu_lab.scorecard import CLAIMS
 from tests.conftest import made_up_texts, plugin, tiny_model
 
@@ -78,6 +78,7 @@ def folder(tmp_path_factory, tokenizer):
     for seed, name in enumerate(("base", "second")):
         tiny_model("llama", seed=seed).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+        (folder / name / "chat_template.jinja").write_text("{% for one in messages %}{{ one.content }}{% endfor %} </said>")
     for name, texts in TEXTS.items():
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     for name in SETS:
@@ -224,6 +225,10 @@ def told(name: str) -> Callable[[Any], Any]:
     return lambda run: run.read().recoveries["told"].details[name]
 
 
+def edit_of(name: str) -> list[tuple[str, torch.Tensor]]:
+    return sorted(UnlearnResult.load(name).edit.items())
+
+
 def done(run) -> list[str] | None:
     return list(run.read().recoveries) if run.code == 0 else None
 
@@ -240,7 +245,9 @@ ATTACK = Command(
     "--json",
     RobustnessCard.load,
     {
-        "--edit": case("--edit", "edit-1", lambda run: run.read().config.seed, 1),
+        "--edit": case(
+            "--edit", "edit-1", lambda run: run.read().digests["edit"], lambda: tensors_digest(edit_of("edit-1"))
+        ),
         "--questions": case(
             "--questions", "less.jsonl", lambda run: (len(run.read().base.correct), len(told("dev")(run))), (3, 2)
         ),
@@ -379,7 +386,7 @@ REPRODUCE = Command(
         "--chat-template": case(
             "--chat-template",
             True,
-            lambda run: report("prompts")(run)["wmdp_bio"].endswith("<assistant>"),
+            lambda run: report("prompts")(run)["wmdp_bio"].endswith("</said>"),
             True,
         ),
         "--batch-size": case("--batch-size", 2, lambda run: max(run.batches), 2),
@@ -408,7 +415,7 @@ def weights_of(model: str) -> str:
 def benchmark(folder):
     """What `reproduce` needs, beside the rest: data as copies of the papers', and presets."""
     pytest.importorskip("lm_eval")
-    from tests.test_lmeval import TEMPLATE, asked, hub_copy
+    from tests.test_lmeval import asked, hub_copy
 
     for number, data in enumerate((folder / "data", folder / "data-2")):
         hub_copy(data / "wmdp", {"wmdp-bio": {"test": asked(5, 3)}, "wmdp-cyber": {"test": asked(5, 50)}})
@@ -421,14 +428,12 @@ def benchmark(folder):
     for name in ("tiny", "tiny-2"):
         (folder / f"{name}.json").write_text(json.dumps(plain))
     (folder / "own-task.json").write_text(json.dumps(plain | {"tasks": ["task.yaml"]}))
-    (folder / "code.py").write_text("def text(doc):\n    return f\"trusted {doc['question']}\"\n")
+    (folder / "asking.py").write_text("def text(doc):\n    return f\"trusted {doc['question']}\"\n")
     (folder / "task.yaml").write_text(
         f"task: mine\ndataset_path: {folder / 'data' / 'wmdp'}\ndataset_name: wmdp-bio\ntest_split: test\n"
-        "output_type: multiple_choice\ndoc_to_text: !function code.text\ndoc_to_choice: choices\n"
+        "output_type: multiple_choice\ndoc_to_text: !function asking.text\ndoc_to_choice: choices\n"
         "doc_to_target: answer\nmetric_list: [{metric: acc}]\n"
     )
-    for model in ("base", "second"):  # without one no template can be asked for
-        (folder / model / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
 

@@ -166,7 +166,7 @@ def test_single_swaps_of_another_suffix_or_among_others(chatty):
 # ---------------------------------------------------------------------------------------------------------------------
 # The other attacks
 
-MANY = made_up_questions(40, 5, "test")
+MANY = made_up_questions(30, 5, "test")
 SETTINGS = {  # by attack and keyword: two values, each of which measures something else
     ablate: {"n_random": (1, 2), "max_texts": (12, 4), "max_length": (16, 6)},
     relearn: {
@@ -246,7 +246,7 @@ def test_the_gauntlet_runs_each_attack_with_its_seed_and_its_own_material(whole)
     details = {name: recovery.details for name, recovery in card.recoveries.items()}
     assert card.provenance["seed"] == 7 and details.keys() == ATTACKS.keys()
     assert {name for name in details if details[name].get("seed") == 7} == RANDOM
-    for name in RANDOM - {"relearn text of the topic"}:
+    for name in ("suffix", "few-shot", "ablate a direction"):
         assert measured(card.recoveries[name]) == measured(ATTACKS[name].run(whole, budget)), name
     assert details["relearn unrelated text"]["digest"] == digest(RETAIN[:10])
     assert details["relearn text of the topic"]["digest"] == digest(FORGET[:10])
