@@ -13,6 +13,7 @@ from rmu_lab.attacks import ATTACKS, Budget, ablate, gauntlet, lens, prompt, qua
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout
 from rmu_lab.files import digest
+from rmu_lab.scoring import shares_prompts
 from tests.attacks.conftest import FORGET, QUIET, RETAIN, made_up_questions
 from tests.conftest import made_up_texts, tiny_model
 
@@ -65,6 +66,7 @@ def found(result):
 
 def passes(model, run):
     """Shapes of what a model is given during a call, by batches and tokens."""
+    shares_prompts(model)  # found out once, by passes of its own
     shapes = []
     hook = model.register_forward_pre_hook(
         lambda _model, _args, given: shapes.append(
@@ -99,13 +101,16 @@ def test_another_value_is_another_search(name, chatty):
 @pytest.mark.parametrize("name", ONLY_HOW)
 def test_what_only_saves_time_or_memory_changes_no_search(name, chatty):
     model = tiny_model("llama")
+    before = len(Layout.of(chatty, PROMPT, BASE["suffix"], TARGET, chat_template=True).before)
     (one, shapes), (other, other_shapes) = (
         passes(model, lambda value=value: search(name, value, chatty, model)) for value in ONLY_HOW[name]
     )
     assert one.best_ids == other.best_ids and one.losses == pytest.approx(other.losses, abs=1e-5)
-    part = 0 if name == "batch_size" else 1  # fewer suffixes at once; fewer tokens where the prompt is kept
-    assert max(shape[0] for shape in other_shapes) == (3 if name == "batch_size" else 8)
-    assert shapes != other_shapes and {shape[part] for shape in shapes} != {shape[part] for shape in other_shapes}
+    suffixes, others = ([shape for shape in found if shape[0] > 1] for found in (shapes, other_shapes))
+    if name == "batch_size":
+        assert max(n for n, _ in suffixes) == 8 and max(n for n, _ in others) == 3
+    else:  # what stands before the suffix runs with every candidate
+        assert {tokens for _, tokens in others}.pop() - {tokens for _, tokens in suffixes}.pop() == before
 
 
 def test_the_seed_draws_the_other_suffixes_of_the_buffer(chatty):
@@ -151,7 +156,7 @@ def test_what_only_saves_time_or_memory_changes_no_single_swap(name, chatty):
         passes(model, lambda value=value: swap_gains(model, chatty, PROMPT, TARGET, GCGConfig(**{**BASE, name: value})))
         for value in ONLY_HOW[name]
     )
-    assert one.true == pytest.approx(other.true, abs=1e-5) and shapes != other_shapes
+    assert one.true == pytest.approx(other.true, abs=1e-5) and max(shapes) != max(other_shapes)
 
 
 def test_single_swaps_of_another_suffix_or_among_others(chatty):
