@@ -69,7 +69,11 @@ CASES = {
     },
 }
 BASES = {UnlearnConfig: STEERING, SSD: {**ALL_BLOCKS, "threshold": 2.0}}
-FIELDS = [(kind, name) for kind, fields in CASES.items() for name in fields]
+MORE = [  # what matters in two ways
+    (UnlearnConfig, "beta", (2.0, 5.0), {"norm_per": "first batch"}),
+    (UnlearnConfig, "beta", (2.0, 5.0), {"norm_per": "token"}),
+]
+FIELDS = [(kind, name, *case) for kind, fields in CASES.items() for name, case in fields.items()] + MORE
 UNUSED = [
     ({"method": "adaptive_rmu"}, {"coefficient": 50.0}),
     ({"method": "rmu"}, {"beta": 9.0}),
@@ -77,10 +81,14 @@ UNUSED = [
 ]
 
 
-def configs_of(kind, name):
+def configs_of(kind, name, values, needed):
     """Settings that differ in one field."""
-    values, needed = CASES[kind][name]
     return [kind(**{**BASES.get(kind, TRAINING), **needed, name: value}) for value in values]
+
+
+def each_field(test):
+    names = [f"{kind.__name__}-{name}" for kind, name, _, _ in FIELDS]
+    return pytest.mark.parametrize(("kind", "name", "values", "needed"), FIELDS, ids=names)(test)
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +113,11 @@ def test_every_field_of_every_method_has_a_case():
         assert set(cases) == {item.name for item in dataclasses.fields(kind)}, kind
 
 
-@pytest.mark.parametrize(("kind", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
-def test_another_value_trains_another_edit(kind, name, edit_of):
-    first, *others = (edit_of(config) for config in configs_of(kind, name))
-    for number, other in enumerate(others, 1):
-        assert apart(first, other), CASES[kind][name][0][number]
+@each_field
+def test_another_value_trains_another_edit(kind, name, values, needed, edit_of):
+    first, *others = (edit_of(config) for config in configs_of(kind, name, values, needed))
+    for value, other in zip(values[1:], others, strict=True):
+        assert apart(first, other), value
 
 
 @pytest.mark.parametrize(("settings", "unused"), UNUSED)
@@ -121,7 +129,7 @@ def test_what_a_method_has_no_use_for_changes_nothing(settings, unused, edit_of)
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
 def test_a_sweep_shares_no_work_between_settings_that_train_other_edits(kind, edit_of, tokenizer, tmp_path):
     """All settings above in one sweep: its frozen passes and its trainings in groups give each the edit of its own."""
-    configs = list(dict.fromkeys(config for name in CASES[kind] for config in configs_of(kind, name)))
+    configs = list(dict.fromkeys(config for case in FIELDS if case[0] is kind for config in configs_of(*case)))
     texts, model = topic_texts(FORGET, RETAIN, 3), tiny_model("llama")
     job = Job(model, tokenizer, texts, QUESTIONS, tuple(configs), "cloze", 16, 10**9, str(tmp_path), "a-", {}, "", False)
     assert len({job.key(config) for config in configs}) == len(configs)
@@ -134,9 +142,9 @@ def test_a_sweep_shares_no_work_between_settings_that_train_other_edits(kind, ed
             torch.testing.assert_close(edit[name], matrix, rtol=1e-4, atol=1e-5, msg=str(config))
 
 
-@pytest.mark.parametrize(("kind", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
-def test_records_keep_every_value(kind, name):
-    configs = configs_of(kind, name)
+@each_field
+def test_records_keep_every_value(kind, name, values, needed):
+    configs = configs_of(kind, name, values, needed)
     stored = [json.dumps(config.to_dict()) for config in configs]
     assert [config_from_dict(json.loads(text)) for text in stored] == configs
     assert len(set(stored)) == len(configs)

@@ -175,6 +175,17 @@ def test_each_topic_has_its_own_length(tokenizer, monkeypatch):
         UnlearnConfig(forget_lengths=(1,))
 
 
+def test_every_text_that_the_steps_come_to_is_used(tokenizer):
+    """The last batch of a training, longer than the default's, is that of the last texts and not the first one again."""
+    config = UnlearnConfig(layer=3, steps=41, batch_size=5, max_length=7, lr=1e-2)
+    forget = made_up_texts(5 * 41, seed=15)
+    one, other = (
+        unlearn(tiny_model("llama"), tokenizer, texts, RETAIN, config, progress=False)
+        for texts in (forget, [*forget[:-5], *FORGET[:5]])
+    )
+    assert one.history[:-1] == other.history[:-1] and one.history[-1] != other.history[-1]
+
+
 def test_named_parameters(tokenizer):
     model = tiny_model("llama")
     names = ("mlp.up_proj.weight", "self_attn.o_proj.weight")
