@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import pytest
@@ -51,8 +52,8 @@ CASES = {
     },
     GradientAscent: OF_TRAINING,
     GradDiff: {**OF_TRAINING, "alpha": ((0.0, 1.0, 9.0), {})},
-    NPO: {**OF_TRAINING, "alpha": ((0.0, 1.0), {}), "beta": ((0.1, 5.0), {})},
-    SimNPO: {**OF_TRAINING, "alpha": ((0.0, 1.0), {}), "beta": ((0.5, 0.05), {}), "gamma": ((0.0, 3.0), {})},
+    NPO: {**OF_TRAINING, "alpha": ((0.0, 1.0, 9.0), {}), "beta": ((0.1, 5.0), {})},
+    SimNPO: {**OF_TRAINING, "alpha": ((0.0, 1.0, 9.0), {}), "beta": ((0.5, 0.05), {}), "gamma": ((0.0, 3.0), {})},
     LLMU: {
         **OF_TRAINING,
         "forget_weight": ((0.5, 5.0), {}),
@@ -115,9 +116,8 @@ def test_every_field_of_every_method_has_a_case():
 
 @each_field
 def test_another_value_trains_another_edit(kind, name, values, needed, edit_of):
-    first, *others = (edit_of(config) for config in configs_of(kind, name, values, needed))
-    for value, other in zip(values[1:], others, strict=True):
-        assert apart(first, other), value
+    for one, other in itertools.combinations(configs_of(kind, name, values, needed), 2):
+        assert apart(edit_of(one), edit_of(other)), (getattr(one, name), getattr(other, name))
 
 
 @pytest.mark.parametrize(("settings", "unused"), UNUSED)
