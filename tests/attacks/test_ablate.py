@@ -7,7 +7,8 @@ from rmu_lab import RmuLabError, accuracy, token_states
 from rmu_lab.activations import edited_output
 from rmu_lab.attacks import ablate
 from rmu_lab.attacks.ablate import Shift, find_shift
-from tests.attacks.conftest import FORGET, QUESTIONS, QUIET
+from rmu_lab.randomness import torch_generator
+from tests.attacks.conftest import FORGET, QUESTIONS, QUIET, made_up_questions
 from tests.conftest import same_weights, weights_of
 
 SETTINGS = {"n_random": 2, "max_length": 16}
@@ -67,6 +68,30 @@ def test_attack_and_controls(found, subject, model, tokenizer, result):
     assert details["component"][1] - details["component"][0] == pytest.approx(details["length"], rel=1e-4)
     again = ablate(subject, QUIET, **SETTINGS)
     assert again.controls == recovery.controls
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_controls_are_those_of_random_directions_written_out(seed, found, subject, model, tokenizer, result):
+    """For each draw r of N(0, 1), scaled to length 1: the component along r is set, and along r goes what u_hat's would."""
+    asked = made_up_questions(40, 5, "test")
+    drawn = torch.randn(2, 32, generator=torch_generator(seed, "random directions to ablate"))
+    u, base = found.direction, found.base_mean
+    edits = [lambda h: h - ((h - base) @ u)[..., None] * u]
+    for r in drawn / drawn.norm(dim=1, keepdim=True):
+        edits += [lambda h, r=r: h - ((h - base) @ r)[..., None] * r, lambda h, r=r: h - ((h - base) @ u)[..., None] * r]
+    with result.applied(model):
+        expected = [accuracy(model, tokenizer, asked, progress=False)]
+        for edit in edits:
+            with edited_output(model, 3, edit):
+                expected.append(accuracy(model, tokenizer, asked, progress=False))
+    start, attacked, random, matched, other_random, other_matched = expected
+    assert len({score.predictions for score in expected}) == 6
+    recovery = ablate(replace(subject, questions=asked), replace(QUIET, seed=seed), **SETTINGS)
+    assert recovery.attacked == attacked
+    assert recovery.controls == {
+        "random direction": (start, random, other_random),
+        "matched norm": (start, matched, other_matched),
+    }
 
 
 def test_an_edit_that_is_one_shift_is_undone_by_taking_it_out(model, tokenizer):

@@ -267,6 +267,8 @@ def test_a_prompt_that_is_tokenised_otherwise_is_refused(tokenizer):
     glued = dataclasses.replace(SMALL, suffix="ish and more")
     with pytest.raises(RmuLabError, match="begin with a space"):
         gcg(tiny_model("llama"), tokenizer, "a cold f", TARGET, glued)
+    unfiltered = dataclasses.replace(glued, filter_ids=False, num_steps=1)
+    assert len(gcg(tiny_model("llama"), tokenizer, "a cold f", TARGET, unfiltered).steps) == 1
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_noise_on_the_retain_target_has_its_variance_and_its_seed(tokenizer):
     )
 
 
+def test_noise_on_the_retain_target_is_drawn_anew_in_every_step(tokenizer):
+    """One batch that comes round again, and weights that hardly move: only the noise can differ."""
+    texts, config = (FORGET[:3], RETAIN[:3]), UnlearnConfig(**SHORT.to_dict() | {"retain_noise": 0.5, "lr": 1e-9})
+    losses = [row["retain_loss"] for row in unlearn(tiny_model("llama"), tokenizer, *texts, config).history]
+    assert len({round(loss, 3) for loss in losses}) == config.steps
+
+
 def test_first_batch_norm_is_kept(tokenizer):
     model = tiny_model("llama")
     targets = [row["target_norm"] for row in history_of(model, tokenizer, norm_per="first batch")]
@@ -166,6 +173,17 @@ def test_each_topic_has_its_own_length(tokenizer, monkeypatch):
         unlearn(tiny_model("llama"), tokenizer, FORGET, RETAIN, config)
     with pytest.raises(RmuLabError, match=r"forget_lengths is \(1,\)"):
         UnlearnConfig(forget_lengths=(1,))
+
+
+def test_every_text_that_the_steps_come_to_is_used(tokenizer):
+    """The last batch of a training, longer than the default's, is that of the last texts and not the first one again."""
+    config = UnlearnConfig(layer=3, steps=41, batch_size=5, max_length=7, lr=1e-2)
+    forget = made_up_texts(5 * 41, seed=15)
+    one, other = (
+        unlearn(tiny_model("llama"), tokenizer, texts, RETAIN, config, progress=False)
+        for texts in (forget, [*forget[:-5], *FORGET[:5]])
+    )
+    assert one.history[:-1] == other.history[:-1] and one.history[-1] != other.history[-1]
 
 
 def test_named_parameters(tokenizer):
