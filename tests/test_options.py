@@ -37,10 +37,10 @@ from rmu_lab import (
 from rmu_lab.attacks import ATTACKS
 from rmu_lab.files import digest
 from rmu_lab.identity import model_digests, tensors_digest
+from rmu_lab.plugins import loaded_files
 from rmu_lab.scorecard import CLAIMS
 from tests.conftest import made_up_texts, plugin, tiny_model
 
-OWN_MODULES = ("told", "spoken")
 ROOT = Path(__file__).parents[1]
 TEXTS = {name: made_up_texts(10, seed) for seed, name in enumerate(("forget", "retain", "other"), 1)}
 SETS = {"asked": 12, "less": 5}
@@ -60,6 +60,12 @@ def told(subject, budget):
     details |= {"dev": [row["id"] for row in subject.dev_questions]}
     return subject.ask_again("told", subject.questions, details=details)
 '''
+
+
+def forget_plugins() -> None:
+    """So that the next command loads its own anew."""
+    for module in loaded_files():
+        del sys.modules[module.__name__]
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -144,6 +150,7 @@ def invoke(command: str, options: dict[str, Any]):
 
 
 DEVICE = case("--device", "nowhere", says("device is 'nowhere'"), True)
+DTYPE = case("--dtype", "int8", says("dtype is 'int8'"), True)
 DEVICE_MAP = case("--device-map", "auto", says("device is cpu and device_map 'auto'"), True, device="cpu")
 
 
@@ -183,6 +190,7 @@ UNLEARN = Command(
             **{"method": "bounded_ascent", "layer": None},
         ),
         "--device": DEVICE,
+        "--dtype": DTYPE,
         "--device-map": DEVICE_MAP,
         **config_is("layer", 2),
         **config_is("coefficient", 7.5),
@@ -216,6 +224,7 @@ EVALUATE = Command(
         "--style": case("--style", "letter", lambda run: run.read()["style"], "letter"),
         "--json": case("--json", "score.json", exists("score.json"), True),
         "--device": DEVICE,
+        "--dtype": DTYPE,
         "--device-map": DEVICE_MAP,
     },
 )
@@ -268,6 +277,7 @@ ATTACK = Command(
         "--json": case("--json", "card.json", exists("card.json"), True),
         "--yes": Case({"--yes": True}, done, ["told"], {"--model": None}),  # nobody is there to be asked
         "--device": DEVICE,
+        "--dtype": DTYPE,
     },
 )
 
@@ -322,6 +332,7 @@ SWEEP = Command(
         "--ray": case("--ray", "127.0.0.1:1", says("No Ray cluster was reached at '127.0.0.1:1'"), True),
         "--workers": case("--workers", 3, says("Ray at 'local' with 3 processes"), True, ray="local"),
         "--device": DEVICE,
+        "--dtype": DTYPE,
         **configs_are("method", "rmu, npo", "rmu", "npo"),
         **configs_are("layer", "2-3", 2, 3),
         **configs_are("coefficient", "7.5,8", 7.5, 8.0),
@@ -362,6 +373,7 @@ ADVISE = Command(
         **advice("--retain", "other.jsonl", "base", "forget", "other"),
         **advice("--model", "second", "second", "forget", "retain"),
         "--device": DEVICE,
+        "--dtype": DTYPE,
     },
 )
 
@@ -489,8 +501,7 @@ def there(folder, monkeypatch, plugins_undone):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(cli, "console", Console(width=300))
     yield folder
-    for name in OWN_MODULES:
-        sys.modules.pop(name, None)
+    forget_plugins()
 
 
 @pytest.fixture(scope="module")
@@ -519,8 +530,7 @@ def test_an_option_arrives_where_it_acts(command, option, there, unchanged, requ
     if key not in unchanged:
         unchanged[key] = run_of(command, base)
         ATTACKS.update(attacks)
-        for name in OWN_MODULES:
-            sys.modules.pop(name, None)
+        forget_plugins()
     without = one.observe(unchanged[key])
     expected = one.expected() if callable(one.expected) else one.expected
     assert one.observe(run_of(command, base | one.change)) == expected != without
