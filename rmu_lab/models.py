@@ -214,9 +214,17 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 
 def position_limit(model: PreTrainedModel) -> float:
-    """Return how many tokens a model can take, as its configuration says it; infinite if it says nothing."""
+    """Return how many tokens a model can take, as its configuration says it; infinite if it says nothing.
+
+    RoBERTa and its like number positions from behind the padding's index, and can take so many fewer.
+    """
     limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else math.inf
+    if not isinstance(limit, int) or limit <= 0:
+        return math.inf
+    tables = (module for module in model.modules() if isinstance(module, nn.Embedding))
+    words = model.get_input_embeddings()
+    shifts = [table.padding_idx for table in tables if table is not words and table.num_embeddings == limit]
+    return limit - max((shift + 1 for shift in shifts if shift is not None), default=0)
 
 
 def check_positions(model: PreTrainedModel, tokens: int, what: str = "A text of max_length") -> None:

@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits
+from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits, token_states
 from rmu_lab.activations import edited_output
 from rmu_lab.estimates import wilson_interval
 from rmu_lab.evaluate import Accuracy, option_scores
+from rmu_lab.models import position_limit
 from rmu_lab.questions import cloze_prompt, letter_prompt
 from rmu_lab.scoring import shares_prompts
 from tests.conftest import FAMILIES, OTHERS, made_up_texts, of_kind, tiny_model
@@ -228,6 +229,17 @@ def test_answers_in_a_batch_equal_answers_alone(template, tokenizer, monkeypatch
     questions = ["the sea?", "a cold river in the old water?"]
     together = answers(model, tokenizer, questions, max_new_tokens=5)
     assert together == [answers(model, tokenizer, [question], max_new_tokens=5)[0] for question in questions]
+
+
+def test_a_decoder_that_numbers_positions_behind_the_padding_takes_fewer_tokens(tokenizer):
+    """Its last positions ended in a raw IndexError."""
+    model = of_kind("roberta", is_decoder=True, max_position_embeddings=40, pad_token_id=1)
+    assert position_limit(model) == 38 and position_limit(tiny_model("gpt2")) == tiny_model("gpt2").config.n_positions
+    ids = torch.full((1, 38), 5)
+    assert model(input_ids=ids).logits.isfinite().all()
+    with pytest.raises(RmuLabError, match="38"):
+        token_states(model, tokenizer, made_up_texts(1, 0), [0], max_length=39)
+    token_states(model, tokenizer, made_up_texts(1, 0), [0], max_length=38)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta-xl"])
