@@ -49,7 +49,8 @@ def relearn(
     did not know it; unrelated text is the cleaner attack.
 
     The defaults are the best of six settings on 64 dev questions of infectious disease (SmolLM2, Adaptive RMU, ten
-    unrelated texts): 62% from 34%; half the steps gave 50%, three times more or less of lr then 33% and 36%.
+    unrelated texts, in one order): 62% from 34%; half the steps gave 50%, three times more or less of lr then 33% and 36%.
+    The order counts: two orders of these ten texts took the same edit from 41% to 60% and to 45% of 100 test questions.
     Taught in notebook 07.
 
     Parameters
