@@ -25,7 +25,7 @@ test: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope notebooks
 
 bench: $(READY)
