@@ -247,6 +247,7 @@ from rmu_lab import UnlearnResult
 from tests.conftest import tiny_model
 from rmu_lab.unlearning import result as module
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what was started in the background has it ignored
 edit, wait = UnlearnResult.load(sys.argv[1]), float(sys.argv[2])
 model = tiny_model("llama")
 before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -270,4 +271,4 @@ def test_ctrl_c_leaves_the_base_model_whenever_it_comes(tokenizer, tmp_path):
     path = unlearn(tiny_model("llama"), tokenizer, *TEXTS, config, progress=False).save(tmp_path / "edit")
     for number in range(6):
         run = [sys.executable, "-c", INTERRUPTED, str(path), str(0.3 + 0.0137 * number)]
-        subprocess.run(run, check=True, cwd=Path(__file__).parent.parent.parent)
+        subprocess.run(run, check=True, cwd=Path(__file__).parent.parent.parent, timeout=120)
