@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/rmu-lab demo
 
 lab: $(READY)
-	OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-passive} $(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-1000} $(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 test: $(TESTABLE)
 	$(BIN)/ruff check .

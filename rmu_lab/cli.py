@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from .evaluate import Style
     from .unlearning.result import UnlearnResult
 
-# Before torch is loaded: its threads sleep while they wait for each other. Spinning, as is their default, they lose the
-# turns of other processes on a machine that is shared (benchmarks/busy.py).
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before torch is loaded: its threads go to sleep soon while they wait for each other. Spinning for long, as is their default,
+# they spin through the turns of other processes on a machine that is shared (benchmarks/busy.py).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     cls=Commands,

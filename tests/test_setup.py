@@ -68,13 +68,15 @@ def test_version_is_stated_once():
     assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.mark.parametrize(("set_before", "found"), [(None, "passive"), ("active", "active")])
-def test_threads_of_the_command_line_sleep_while_they_wait(set_before, found):
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_of_the_command_line_do_not_spin_for_long(given, found):
     """Unless its user has chosen otherwise; the package alone chooses nothing for other programs."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
-    for module, expected in (("rmu_lab.cli", found), ("rmu_lab.unlearning.unlearn", set_before)):
-        program = f"import os, {module}; print(os.environ.get('OMP_WAIT_POLICY'))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))} | given
+    for module, expected in (("rmu_lab.cli", found), ("rmu_lab.unlearning.unlearn", given.get("GOMP_SPINCOUNT"))):
+        program = f"import os, {module}; print(os.environ.get('GOMP_SPINCOUNT'))"
         command = [sys.executable, "-c", program]
         outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert outcome.stdout.strip() == str(expected)
