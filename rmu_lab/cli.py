@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .evaluate import Style
     from .unlearning.result import UnlearnResult
 
-# Before torch is loaded: its threads go to sleep soon while they wait for each other. Spinning for long, as is their default,
-# they spin through the turns of other processes on a machine that is shared (benchmarks/busy.py).
+# Before torch is loaded: its threads soon go to sleep while they wait for each other. By default they spin for so long that
+# they use up the turns of other processes on a machine that is shared (benchmarks/busy.py).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
