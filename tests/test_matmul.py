@@ -27,8 +27,6 @@ from tests.conftest import made_up_texts, tiny_model
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 settings = torch.backends.mkldnn.matmul
-
-
 _WAYS = {"none": "none", "ieee": "default", "bf16": "onednn"}
 
 
