@@ -15,7 +15,7 @@ from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .estimates import paired_interval, wilson_interval
 from .questions import LETTERS, checked_questions, cloze_prompt, letter_prompt
-from .scoring import check_fit, score_batch
+from .scoring import check_fit, row_length, score_batch
 from .stored import checked
 from .tokens import open_tokens
 from .torch_state import in_default_torch_state
@@ -150,8 +150,9 @@ def option_scores(
 ) -> list[list[float]]:
     """Compute the log-probability (natural, summed over tokens) of each option's text or letter after its prompt.
 
-    The prompt that a question's options share, with `prefill` behind it, is run once; the options then continue from
-    its cache. Questions are run in order of length, so that little is padded. The parameters are those of `accuracy`.
+    The prompt that a question's options share, with `prefill` behind it, is run once; where the model lets that be, its
+    options stand behind it in one row and do not see one another, else they go on from its cache. Questions are run in
+    order of length, so that little is padded. The parameters are those of `accuracy`.
 
     Returns
     -------
@@ -177,7 +178,7 @@ def option_scores(
         options.append(option_ids)
 
     check_fit(model, prompts, options)
-    order = sorted(range(len(rows)), key=lambda index: len(prompts[index]))
+    order = sorted(range(len(rows)), key=lambda index: row_length(prompts[index], options[index]))
     scores: list[list[float]] = [[] for _ in rows]
     bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
     with evaluating(model), torch.inference_mode(), bar:

