@@ -48,9 +48,9 @@ def load_model(
         where to put it; by default CUDA if there is one, else Apple's MPS, else the CPU.
     dtype
         of the weights, as torch's or by its name; by default bfloat16 on CUDA and float32 elsewhere, but ``"auto"`` for
-        ``"qwen2.5-coder-1.5b"``. ``"auto"``: bfloat16 also on a CPU that multiplies clearly faster in it, which is measured in some milliseconds, and float32 with a word
-        about it on others. What is trained is float32 all the same. On SmolLM2 bfloat16 chose the same answer as float32
-        to 785 of 800 questions.
+        ``"qwen2.5-coder-1.5b"``. ``"auto"``: bfloat16 also on a CPU that multiplies clearly faster in it, which is measured
+        in some milliseconds, and float32 with a word about it on others. What is trained is float32 all the same. On SmolLM2
+        bfloat16 chose the same answer as float32 to 785 of 800 questions.
     device_map
         for a model larger than one GPU, instead of `device`: ``"auto"`` fills the GPUs first, then the CPU's memory,
         then the disk; a mapping from module names to devices (``"cpu"``, ``"disk"``, a GPU's number) says it in detail.
