@@ -6,7 +6,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,31 +90,44 @@ def show(figure: Figure, *, alt: str) -> None:
 
 def fit_titles(figure: Figure) -> None:
     """Wrap every title of a figure between words, so that none leaves the canvas or runs into its neighbour's."""
-    figure.draw_without_rendering()  # so that the axes are where they will be
+    own = {title: title.get_text() for title in _titles(figure)}
+    for _ in range(4):  # a further line may move axes that keep their proportions, which changes the room
+        figure.draw_without_rendering()
+        before = [title.get_text() for title in own]
+        for title, room in _titles(figure).items():
+            _wrap(title, own[title], room)
+        if before == [title.get_text() for title in own]:
+            return
+
+
+def _titles(figure: Figure) -> dict[Text, float]:
+    """Return each title there is, with the pixels it may take as the axes stand now."""
     edge = figure.bbox.width - 0.05 * figure.dpi
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    for axes in panels:
-        own = axes.get_window_extent()
-        others = [other.get_window_extent() for other in panels if other is not axes]
-        beside = [box.x0 for box in others if box.x0 >= own.x1 and box.y0 < own.y1 and own.y0 < box.y1]
+    boxes = [axes.get_window_extent() for axes in panels]
+    titles: dict[Text, float] = {}
+    for axes, box in zip(panels, boxes, strict=True):
+        beside = [other.x0 for other in boxes if other.x0 >= box.x1 and other.y0 < box.y1 and box.y0 < other.y1]
+        middle = (box.x0 + box.x1) / 2
         right = min([edge, *(start - 0.1 * figure.dpi for start in beside)])
-        rooms = {"left": right - own.x0, "center": 2 * min(right - (own.x0 + own.x1) / 2, own.x1 - own.x0), "right": own.x1}
-        for place, room in rooms.items():
-            _wrap(_title(axes, place), room)
-    if figure.get_suptitle():
-        title = figure._suptitle  # type: ignore[attr-defined]  # matplotlib gives its text alone
-        _wrap(title, edge - (title.get_position()[0] * figure.bbox.width if title.get_ha() == "left" else 0))
+        inner: Any = axes  # matplotlib gives out the text of its titles, but not where they stand
+        titles |= {
+            inner._left_title: right - box.x0,
+            inner.title: box.width if len(panels) > 1 else 2 * min(edge - middle, middle),
+            inner._right_title: box.x1,
+        }
+    whole: Any = figure
+    if whole._suptitle is not None:
+        start = whole._suptitle.get_position()[0] * figure.bbox.width
+        titles[whole._suptitle] = edge - start if whole._suptitle.get_ha() == "left" else edge
+    return {title: room for title, room in titles.items() if title.get_text()}
 
 
-def _title(axes: Axes, place: str) -> Text:
-    return {"left": axes._left_title, "center": axes.title, "right": axes._right_title}[place]  # type: ignore[attr-defined]
-
-
-def _wrap(text: Text, room: float) -> None:
-    """Break a text into lines of at most `room` pixels; a word that is wider stays whole."""
+def _wrap(text: Text, words: str, room: float) -> None:
+    """Write words in lines of at most `room` pixels; a word that is wider stays whole, a line break stays one."""
     text.set_wrap(False)
     lines: list[str] = []
-    for paragraph in text.get_text().split("\n"):
+    for paragraph in words.split("\n"):
         line = ""
         for word in paragraph.split(" "):
             text.set_text(f"{line} {word}" if line else word)
