@@ -1,17 +1,26 @@
+import base64
+import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rmu_lab import SweepRow, grid
 from rmu_lab.course import (
     ROLES,
+    Prediction,
+    TokenCosines,
     accuracy_bars,
     against,
+    attention_map,
     check,
     claim,
     coefficient_explorer,
@@ -22,10 +31,18 @@ from rmu_lab.course import (
     heatmap,
     layer_explorer,
     layer_panel,
+    loss_diagram,
+    residual_stream_diagram,
     show,
     style,
+    target_length_diagram,
+    token_panel,
+    toy_rmu_panel,
+    turning_diagram,
 )
 from rmu_lab.course.claims import ClaimFailed
+from rmu_lab.course.plots import _wrap, fit_titles
+from rmu_lab.course.predictions import _guess_figure
 from rmu_lab.evaluate import Accuracy, wilson_interval
 
 
@@ -113,10 +130,103 @@ def test_heatmap_shows_every_value_on_the_given_scale():
 def test_show_carries_the_text_for_who_cannot_see(monkeypatch):
     shown = []
     monkeypatch.setattr("rmu_lab.course.plots.display", shown.append)
+    show(curves([1, 2], {"a": ("forget", [1, 2])}, title="T", xlabel="x", ylabel="y"), alt="A rising line, <b> & all.")
+    data, metadata = shown[0]._repr_png_()
+    assert data and metadata["alt"] == "A rising line, <b> & all."
+    assert "<p>A rising line, &lt;b&gt; &amp; all.</p>" in shown[1]._repr_html_()
+    assert not plt.get_fignums()
+
+
+def test_pictures_are_sharp_and_small(monkeypatch):
+    """At least 160 pixels an inch of the screen's 90, and stored with few colours."""
+    shown = []
+    monkeypatch.setattr("rmu_lab.course.plots.display", shown.append)
+    style()
     show(curves([1, 2], {"a": ("forget", [1, 2])}, title="T", xlabel="x", ylabel="y"), alt="A rising line.")
     data, metadata = shown[0]._repr_png_()
-    assert data and metadata["alt"] == "A rising line."
-    assert not plt.get_fignums()
+    picture = PIL.Image.open(io.BytesIO(base64.b64decode(data)))
+    assert picture.width >= 160 / 90 * metadata["width"] and picture.mode == "P"
+    assert 400 < metadata["width"] < 700 and len(data) < 60_000
+
+
+LONG = "A title of a figure that goes on for so long that no figure of this course is wide enough for it, for it says all"
+SCORE = Accuracy(0.5, (0.4, 0.6), (), (), "cloze")
+TOKENS = TokenCosines(("The", " sea", " is\n", " $5$ cold"), (0.9, 0.1, -0.2, 0.0), (0.9, 0.7, 0.4, 1.0))
+EVERY_PLOT = {
+    "accuracy_bars": lambda: accuracy_bars({"a": (SCORE, SCORE), "b": (SCORE, SCORE)}, title=LONG),
+    "against": lambda: against([1, 2], [1.1, 2.2], title=LONG, xlabel="x", ylabel="y"),
+    "attention_map": lambda: attention_map(np.tril(np.ones((3, 3))) / 3, ["a", "b", "c"], title=LONG),
+    "curves": lambda: curves([1, 2], {"a": ("forget", [1, 2])}, title=LONG, xlabel="x", ylabel="y"),
+    "distributions": lambda: distributions(
+        {panel: {"a": ("forget", [1, 2])} for panel in (LONG, LONG + "!")}, title=LONG, xlabel="x"
+    ),
+    "film": lambda: film(
+        {"0": {"forget": np.ones((2, 2))}, LONG: {"forget": np.ones((2, 2))}}, title=LONG, labels=("a", "b")
+    ),
+    "heatmap": lambda: heatmap(np.eye(2), title=LONG, xlabel="x", ylabel="y", bar="b"),
+    "loss_diagram": loss_diagram,
+    "predictions": lambda: _guess_figure(Prediction("n", LONG, rows=("a", "b"), unit="%"), {"a": (1, 0, 2), "b": (1, 1, 1)}),
+    "residual_stream_diagram": residual_stream_diagram,
+    "target_length_diagram": lambda: target_length_diagram([1, 2, 4], 3, 5, title=LONG),
+    "token_panel": lambda: token_panel(TOKENS, title=LONG),
+    "toy_rmu_panel": toy_rmu_panel,
+    "turning_diagram": turning_diagram,
+}
+
+
+@pytest.mark.parametrize("styled", [True, False])
+@pytest.mark.parametrize("name", EVERY_PLOT)
+def test_no_title_is_clipped_or_runs_into_another(name, styled):
+    with plt.rc_context():
+        plt.rcdefaults()
+        if styled:
+            style()
+        figure = EVERY_PLOT[name]()
+        fit_titles(figure)
+        figure.draw_without_rendering()
+    panels = [each for axes in figure.axes for each in (axes.title, axes._left_title, axes._right_title) if each.get_text()]
+    titles = panels + ([figure._suptitle] if figure.get_suptitle() else [])
+    boxes = [each.get_window_extent() for each in titles]
+    drawn = figure.get_tightbbox().transformed(figure.dpi_scale_trans)  # what `show` saves, in pixels
+    for box in boxes:
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.width + 1
+        assert drawn.x0 - 1 <= box.x0 and box.x1 <= drawn.x1 + 1 and drawn.y0 - 1 <= box.y0 and box.y1 <= drawn.y1 + 1
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes[: len(panels)], 2))
+
+
+@given(st.lists(st.text("abcdefg", min_size=1, max_size=12), min_size=1, max_size=30), st.integers(60, 600))
+@settings(max_examples=30, deadline=None)
+def test_wrapping_keeps_every_word_and_the_room(words, room):
+    figure, axes = plt.subplots()
+    title = axes.set_title("")
+    _wrap(title, " ".join(words), room)
+    lines = title.get_text().split("\n")
+    assert " ".join(lines).split(" ") == words
+    for line in lines:
+        title.set_text(line)
+        assert " " not in line or title.get_window_extent().width <= room
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("layer", "blocks"), [(0, 1), (0, 30), (1, 2), (4, 12), (7, 30), (29, 30)])
+def test_residual_stream_diagram_names_every_part_there_is(layer, blocks):
+    texts = {text.get_text() for text in axes_of(residual_stream_diagram(layer, blocks)).texts}
+    assert ("Frozen trunk" in texts) == (layer > 2)
+    assert "Trained window" in texts and {str(each) for each in range(max(0, layer - 2), layer + 1)} <= texts
+    assert ("Unused top" in texts) == (layer < blocks - 1)
+
+
+def test_diagrams_refuse_what_they_cannot_draw():
+    with pytest.raises(ValueError, match=r"choose one from 0 \.\. 29"):
+        residual_stream_diagram(30, 30)
+    with pytest.raises(ValueError, match="one row and one column for each token"):
+        attention_map(np.eye(3), ["a", "b"], title="T")
+
+
+def test_target_length_diagram_draws_all_three_norms():
+    axes = axes_of(target_length_diagram({3: 10.0, 7: 40.0, 11: 400.0}, 228, 5))
+    assert [list(line.get_ydata()) for line in axes.lines] == [[50, 200, 2000], [228] * 3, [10, 40, 400]]
+    assert "grey: c is smaller than ||h||, from layer 11 on" in {text.get_text() for text in axes.texts}
 
 
 def test_roles_are_told_apart_without_colour():
@@ -154,6 +264,8 @@ def test_coefficient_explorer_redraws_when_a_knob_is_turned(monkeypatch):
     explorer = coefficient_explorer(STORED)
     explorer.update()
     explorer.children[0].value = 28.5
+    assert "228" in explorer.children[0]._options_labels  # and not 228.0
+    assert all(slider.description and slider.tooltip for slider in explorer.children[:3])
     assert drawn[0].endswith("c = 1140.") and drawn[-1].endswith("c = 28.5.")
 
 
@@ -195,6 +307,7 @@ def test_layer_panel_draws_both_methods_of_the_stored_rows():
     left, right = layer_panel(rows, 7, 228.0, 5.0, 30).axes
     assert [round(bar.get_height(), 3) for bar in left.patches] == [0.4, 0.8, 0.6, 0.8]
     assert [line.get_ydata()[0] for line in right.lines] == [100, 400, 500] * 2
+    assert right.get_ylim() == layer_panel(rows, 3, 570.0, 2.0, 300).axes[1].get_ylim()
     with pytest.raises(KeyError, match="no row with"):
         layer_panel(rows, 11, 228.0, 5.0, 30)
 

@@ -1,14 +1,25 @@
-"""What notebooks use and nothing else does: claims that print a stable line, exercise checkers, plots, widgets."""
+"""What notebooks use and nothing else does: claims that print a stable line, checkers, predictions, figures, widgets."""
 
 from .claims import claim
+from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check
+from .formatting import print_changes, print_table
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
+from .predictions import Prediction, predict
+from .strength import answers_at, strength_panel, strength_slider
+from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
+from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
 from .widgets import coefficient_explorer, coefficient_panel, layer_explorer, layer_panel
 
 __all__ = [
     "ROLES",
+    "Prediction",
+    "TokenCosines",
+    "ToyRun",
     "accuracy_bars",
     "against",
+    "answers_at",
+    "attention_map",
     "check",
     "claim",
     "coefficient_explorer",
@@ -19,6 +30,21 @@ __all__ = [
     "heatmap",
     "layer_explorer",
     "layer_panel",
+    "loss_diagram",
+    "predict",
+    "print_changes",
+    "print_table",
+    "residual_stream_diagram",
     "show",
+    "strength_panel",
+    "strength_slider",
     "style",
+    "target_length_diagram",
+    "token_colours",
+    "token_cosines",
+    "token_panel",
+    "toy_rmu",
+    "toy_rmu_panel",
+    "train_toy",
+    "turning_diagram",
 ]

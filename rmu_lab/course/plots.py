@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import seaborn as sns
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
     from ..evaluate import Accuracy
 
@@ -39,6 +41,10 @@ ROLES = {
     "direction": Role("#b3a125", ":", "v"),
 }
 GREY = "#777777"
+SCREEN_DPI = 90
+"""Pixels an inch of a figure takes in a notebook, whose column is some 900 wide."""
+SHARPNESS = 2
+"""Pixels drawn for each of them to either side, so that a picture is sharp on a fine screen and when projected."""
 
 Series = tuple[str, Sequence]
 """A role and its values: one per x, or (x, repeats), of which mean and 95% interval are drawn."""
@@ -53,7 +59,7 @@ def style() -> None:
             "axes.titlesize": 11,
             "axes.titleweight": "bold",
             "figure.constrained_layout.use": True,
-            "figure.dpi": 90,
+            "figure.dpi": SCREEN_DPI,
             "figure.figsize": (6.5, 3.6),
             "legend.fontsize": 9,
         }
@@ -61,16 +67,77 @@ def style() -> None:
 
 
 def show(figure: Figure, *, alt: str) -> None:
-    """Display a figure as a picture that carries `alt`, a description for readers who cannot see it.
+    """Display a figure as a sharp picture, and below it, folded, `alt`: what it shows in words. Used in every notebook.
 
-    The picture has at most 128 colours, which makes it a third as large in a stored notebook.
+    Neither JupyterLab nor nbconvert gives a picture's ``alt`` to a screen reader, so the words stand below it as well. The
+    picture is drawn with two pixels for each that it takes on the screen, titles are wrapped to fit, and it has at most 128
+    colours, which makes it a third as large in a stored notebook.
+
+    Parameters
+    ----------
+    alt
+        a description for readers who cannot see it.
     """
     with io.BytesIO() as drawn, io.BytesIO() as file:
-        figure.savefig(drawn, format="png", dpi=figure.dpi)
+        fit_titles(figure)
+        figure.savefig(drawn, format="png", dpi=SHARPNESS * SCREEN_DPI, bbox_inches="tight", pad_inches=0.08)
         plt.close(figure)
         picture = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
         picture.save(file, format="png", optimize=True)
-        display(Image(data=file.getvalue(), format="png", alt=alt))
+        display(Image(data=file.getvalue(), format="png", alt=alt, width=round(picture.width / SHARPNESS)))
+    display(HTML(f"<details><summary><small>The figure in words</small></summary><p>{html.escape(alt)}</p></details>"))
+
+
+def fit_titles(figure: Figure) -> None:
+    """Wrap every title of a figure between words, so that none leaves the canvas or runs into its neighbour's."""
+    own = {title: title.get_text() for title in _titles(figure)}
+    for _ in range(4):  # a further line may move axes that keep their proportions, which changes the room
+        figure.draw_without_rendering()
+        before = [title.get_text() for title in own]
+        for title, room in _titles(figure).items():
+            _wrap(title, own[title], room)
+        if before == [title.get_text() for title in own]:
+            return
+
+
+def _titles(figure: Figure) -> dict[Text, float]:
+    """Return each title there is, with the pixels it may take as the axes stand now."""
+    edge = figure.bbox.width - 0.05 * figure.dpi
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    boxes = [axes.get_window_extent() for axes in panels]
+    titles: dict[Text, float] = {}
+    for axes, box in zip(panels, boxes, strict=True):
+        beside = [other.x0 for other in boxes if other.x0 >= box.x1 and other.y0 < box.y1 and box.y0 < other.y1]
+        middle = (box.x0 + box.x1) / 2
+        right = min([edge, *(start - 0.1 * figure.dpi for start in beside)])
+        inner: Any = axes  # matplotlib gives out the text of its titles, but not where they stand
+        titles |= {
+            inner._left_title: right - box.x0,
+            inner.title: box.width if len(panels) > 1 else 2 * min(edge - middle, middle),
+            inner._right_title: box.x1,
+        }
+    whole: Any = figure
+    if whole._suptitle is not None:
+        start = whole._suptitle.get_position()[0] * figure.bbox.width
+        titles[whole._suptitle] = edge - start if whole._suptitle.get_ha() == "left" else edge
+    return {title: room for title, room in titles.items() if title.get_text()}
+
+
+def _wrap(text: Text, words: str, room: float) -> None:
+    """Write words in lines of at most `room` pixels; a word that is wider stays whole, a line break stays one."""
+    text.set_wrap(False)
+    lines: list[str] = []
+    for paragraph in words.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            text.set_text(f"{line} {word}" if line else word)
+            if line and text.get_window_extent().width > room:
+                lines.append(line)
+                line = word
+            else:
+                line = text.get_text()
+        lines.append(line)
+    text.set_text("\n".join(lines))
 
 
 def curves(
@@ -112,7 +179,7 @@ def curves(
         axes.axvline(place, color=GREY, linestyle=":", linewidth=1.2)
         axes.text(place, 1.0, f" {label}", color=GREY, fontsize=9, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, wrap=True)
+    axes.set_title(title)
     if len(series) > 1:
         axes.legend(loc="best", frameon=True)
     return axes.figure.figure  # the whole one, should the axes be in a part of it
@@ -208,7 +275,7 @@ def heatmap(
     cells = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
     axes.grid(visible=False)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, wrap=True)
+    axes.set_title(title)
     figure.colorbar(cells, ax=axes, label=bar, pad=0.02)
     return figure
 

@@ -20,21 +20,30 @@ def coefficient_explorer(record: Mapping) -> ipywidgets.Widget:
     """Sliders over c, direction and steps of the stored run ``coefficient``; beside them `coefficient_panel`."""
     rows = record["rows"]
 
-    def options(name: str) -> list:
-        return sorted({row[name] for row in rows})
-
     def draw(coefficient: float, seed: int, steps: int) -> None:
         show(
             coefficient_panel(record, coefficient, seed, steps),
             alt=f"Accuracy, alignment and MaxLogit at c = {coefficient:g}.",
         )
 
-    names = {"coefficient": "c", "seed": "direction", "steps": "steps"}
-    sliders = {
-        name: ipywidgets.SelectionSlider(options=options(name), value=options(name)[-1], description=label)
-        for name, label in names.items()
-    }
+    names = {"coefficient": "coefficient c", "seed": "direction (seed)", "steps": "steps"}
+    sliders = {}
+    for name, label in names.items():
+        options = sorted({row[name] for row in rows})
+        sliders[name] = labelled_slider(label, options, options[-1])
     return ipywidgets.interactive(draw, **sliders)
+
+
+def labelled_slider(label: str, options: Sequence[float], value: float, tooltip: str = "") -> ipywidgets.SelectionSlider:
+    """Make a slider over a few numbers, shown without needless digits; `label` and `tooltip` reach screen readers too."""
+    return ipywidgets.SelectionSlider(
+        options=[(f"{option:g}", option) for option in options],
+        value=value,
+        description=label,
+        tooltip=tooltip or label,
+        style={"description_width": "8em"},
+        continuous_update=False,
+    )
 
 
 def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int) -> Figure:
@@ -96,16 +105,15 @@ def layer_explorer(rows: Sequence[SweepRow]) -> ipywidgets.Widget:
 
     def slider(name: str, label: str, method: str) -> ipywidgets.Widget:
         options = sorted({getattr(config, name) for config in settings if config.method == method})
-        shown = [(f"{option:g}", option) for option in options]
-        return ipywidgets.SelectionSlider(options=shown, value=options[len(options) // 2], description=label)
+        return labelled_slider(label, options, options[len(options) // 2])
 
     def draw(layer: int, coefficient: float, beta: float, alpha: float) -> None:
         show(layer_panel(rows, layer, coefficient, beta, alpha), alt=f"Accuracy and norms of both methods at layer {layer}.")
 
     sliders = {
         "layer": slider("layer", "layer", "rmu"),
-        "coefficient": slider("coefficient", "c", "rmu"),
-        "beta": slider("beta", "beta", "adaptive_rmu"),
+        "coefficient": slider("coefficient", "c of RMU", "rmu"),
+        "beta": slider("beta", "beta of Adaptive", "adaptive_rmu"),
         "alpha": slider("alpha", "alpha", "rmu"),
     }
     return ipywidgets.interactive(draw, **sliders)
@@ -152,7 +160,7 @@ def layer_panel(rows: Sequence[SweepRow], layer: int, coefficient: float, beta: 
             right.plot([place], [value], color=look.colour, marker=look.marker, linestyle="", label=None if place else label)
     left.set(ylim=(0, 1.15), ylabel="accuracy")
     left.set_title("orange: infectious disease, blue: general, black: base", fontweight="normal", fontsize=10)
-    right.set(yscale="log", xlim=(-0.5, 1.5), ylabel="mean ||h|| on forget text")
+    right.set(yscale="log", xlim=(-0.5, 1.5), ylim=_norm_limits(rows), ylabel="mean ||h|| on forget text")
     if right.lines:
         right.legend(loc="best", frameon=True)
     for axes in (left, right):
@@ -160,6 +168,16 @@ def layer_panel(rows: Sequence[SweepRow], layer: int, coefficient: float, beta: 
         axes.grid(axis="x", visible=False)
     figure.suptitle(f"Layer {layer}, alpha = {alpha:g}", fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def _norm_limits(rows: Sequence[SweepRow]) -> tuple[float, float] | None:
+    """The same for all settings, so that turning a knob moves the points and not the axis."""
+    measured = [row for row in rows if row.config and row.error is None]
+    norms = [row.first["forget_norm"] for row in measured] + [
+        row.last[name] for row in measured for name in ("forget_norm", "target_norm") if name in row.last
+    ]
+    positive = [norm for norm in norms if norm > 0]
+    return (min(positive) / 1.5, max(positive) * 1.5) if positive else None
 
 
 def _setting(rows: Sequence[SweepRow], **wanted: object) -> SweepRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,14 +101,9 @@ class UnlearnResult:
         """
         given, model = model, plain_model(model)
         self._refuse_a_second_time(model)
+        self._refuse_other_shapes(model)
         parameters = dict(model.named_parameters())
         for name, matrix in self.edit.items():
-            if name not in parameters or parameters[name].shape != matrix.shape:
-                found = tuple(parameters[name].shape) if name in parameters else "none"
-                raise RmuLabError(
-                    f"The edit is of a parameter {name} of shape {tuple(matrix.shape)}, the model has {found}; "
-                    f"apply it to {self.model_name}."
-                )
             if not matrix.to(parameters[name].dtype).isfinite().all():
                 raise NotFiniteError(
                     f"The edit of {name} is not finite in {parameters[name].dtype}; load the model in bfloat16 or float32."
@@ -164,6 +160,47 @@ class UnlearnResult:
             except KeyboardInterrupt:  # just before it was held back
                 self._take_out(model)
                 raise
+
+    def scaled(self, strength: float, model: PreTrainedModel) -> UnlearnResult:
+        """Return the edit at another strength s: of each matrix W of `model` it makes W + s (W' - W), W' being this edit's.
+
+        Taught in notebook 00.
+
+        Parameters
+        ----------
+        strength
+            0 gives the base model's own matrices, 1 this edit, exactly; beyond 1 it is exaggerated, below 0 turned round.
+        model
+            the model that the edit was trained on, without it; stays as it is.
+
+        Raises
+        ------
+        RmuLabError
+            if `strength` is not finite, or an edit is in the model, or it is another model.
+        """
+        if not math.isfinite(strength):
+            raise RmuLabError(f"strength is {strength}; give a finite number, such as 0.5.")
+        model = plain_model(model)
+        if _edits_in(model):
+            raise RmuLabError("An edit is in the model; revert it before scaling one.")
+        self._refuse_other_shapes(model)
+        if self.base is not None and (other := _other_weights(model, self.base)) is not None:
+            raise RmuLabError(f"The weights of {other} are not those that the edit was trained on; give {self.model_name}.")
+        edit = {
+            name: torch.lerp(read_parameter(model, name).detach().to("cpu", torch.float32), matrix, strength)
+            for name, matrix in self.edit.items()
+        }
+        return dataclasses.replace(self, edit=edit, provenance=self.provenance | {"scaled": strength})
+
+    def _refuse_other_shapes(self, model: PreTrainedModel) -> None:
+        parameters = dict(model.named_parameters())
+        for name, matrix in self.edit.items():
+            if name not in parameters or parameters[name].shape != matrix.shape:
+                found = tuple(parameters[name].shape) if name in parameters else "none"
+                raise RmuLabError(
+                    f"The edit is of a parameter {name} of shape {tuple(matrix.shape)}, the model has {found}; "
+                    f"apply it to {self.model_name}."
+                )
 
     def _refuse_a_second_time(self, model: PreTrainedModel) -> None:
         if any(edit is self for edit, _ in _edits_in(plain_model(model))):

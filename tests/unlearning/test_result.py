@@ -53,6 +53,36 @@ def test_applied_reverts_after_an_error(tokenizer):
     assert same_weights(model, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scaled_goes_from_the_base_model_through_the_edit_and_beyond(tokenizer, dtype):
+    model = tiny_model("llama").to(dtype)
+    before = weights_of(model)
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG)
+    assert all(matrix.equal(before[name].float()) for name, matrix in result.scaled(0.0, model).edit.items())
+    assert all(matrix.equal(result.edit[name]) for name, matrix in result.scaled(1.0, model).edit.items())
+    for strength in (-1.0, 0.25, 1.5):
+        for name, matrix in result.scaled(strength, model).edit.items():
+            base = before[name].float()
+            torch.testing.assert_close(matrix - base, strength * (result.edit[name] - base), rtol=1e-4, atol=1e-6)
+    assert result.scaled(0.5, model).provenance["scaled"] == 0.5
+    with result.scaled(0.5, model).applied(model):
+        assert not same_weights(model, before)
+    assert same_weights(model, before)
+
+
+def test_scaled_refuses_another_model_and_one_with_an_edit_in_it(tokenizer):
+    model = tiny_model("llama")
+    result = unlearn(model, tokenizer, *TEXTS, CONFIG)
+    with pytest.raises(RmuLabError, match="give a finite number"):
+        result.scaled(float("nan"), model)
+    with pytest.raises(RmuLabError, match="not those that the edit was trained on"):
+        result.scaled(0.5, tiny_model("llama", seed=1))
+    with pytest.raises(RmuLabError, match="The edit is of a parameter"):
+        result.scaled(0.5, tiny_model("gpt2"))
+    with result.applied(model), pytest.raises(RmuLabError, match="An edit is in the model"):
+        result.scaled(0.5, model)
+
+
 def test_edit_of_another_model_is_refused(tokenizer):
     result = unlearn(tiny_model("llama"), tokenizer, *TEXTS, CONFIG)
     for other in (tiny_model("llama", intermediate_size=48), tiny_model("gpt2")):
