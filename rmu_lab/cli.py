@@ -1,4 +1,4 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce``.
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce | course``.
 
 Longer than other modules, because each command is little but its options and they are read side by side.
 """
@@ -9,8 +9,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -19,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .cli_output import Commands, plain, printable
+from .cli_course import course
+from .cli_output import Commands, clear_errors, plain, printable
 from .cli_settings import chosen_settings, listed, typed
 from .errors import RmuLabError
 from .plugins import load_plugins
@@ -42,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a language model forget a topic with RMU and Adaptive RMU.",
 )
+app.add_typer(course, name="course")
 console = Console()
 
 DEMO_TOPICS = {"infectious disease": "bio", "general knowledge": "general"}
@@ -68,16 +69,6 @@ Dtype = Annotated[
 DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
 
 
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Print what this package says is wrong as one sentence instead of a traceback."""
-    try:
-        yield
-    except RmuLabError as error:
-        Console(stderr=True).print(Text.assemble(("Error:", "bold red"), " ", plain(error)), soft_wrap=True)
-        raise typer.Exit(1) from None
-
-
 def _say(text: object) -> None:
     """Print a sentence that holds foreign text."""
     console.print(plain(text), soft_wrap=True)
@@ -86,7 +77,7 @@ def _say(text: object) -> None:
 @app.command()
 def demo(device: Device = None) -> None:
     """Make SmolLM2 forget infectious disease, and show what it answers before and after."""
-    with _clear_errors():
+    with clear_errors():
         from . import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
 
         start = time.perf_counter()
@@ -149,7 +140,7 @@ def unlearn(
 ) -> None:
     """Train an edit and write the unlearned model, with the edit and its record in the folder `unlearning` inside."""
     named = {name: value for name, value in locals().items() if name in _SETTINGS}
-    with _clear_errors():
+    with clear_errors():
         from . import load_corpus, load_model
         from . import unlearn as train
         from .files import check_folder
@@ -217,7 +208,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Score a model on multiple-choice questions, with a 95% interval."""
-    with _clear_errors():
+    with clear_errors():
         from . import accuracy, load_model, load_questions
         from .files import check_file, write_json
         from .provenance import provenance
@@ -257,7 +248,7 @@ def attack(
     device: Device = None,
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
-    with _clear_errors():
+    with clear_errors():
         from . import UnlearnResult, load_corpus, load_model, load_questions
         from .attacks import Budget, Subject, gauntlet
         from .files import check_file
@@ -330,7 +321,7 @@ def sweep(
 ) -> None:
     """Train and score every combination of settings; stopped, the same command goes on where it was."""
     named = {name: value for name, value in locals().items() if name in _SETTINGS}
-    with _clear_errors():
+    with clear_errors():
         from . import grid, load_corpus, load_model, load_questions
         from . import sweep as run
         from .files import check_file
@@ -376,7 +367,7 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
 ) -> None:
     """Run the papers' benchmark: their model, corpora and settings, scored on WMDP and MMLU by lm-eval."""
-    with _clear_errors():
+    with clear_errors():
         from .reproduce import Preset, plan
         from .reproduce import reproduce as run
         from .unlearning.distributed import launched_processes
@@ -442,7 +433,7 @@ def advise(
     device: Device = None,
 ) -> None:
     """Propose layer, coefficient, beta, alpha, learning rate and steps for a model, with reasons, from one forward pass."""
-    with _clear_errors():
+    with clear_errors():
         from . import advise as propose
         from . import load_corpus, load_model
 
@@ -472,7 +463,7 @@ def claims(
     readme: Annotated[Path | None, typer.Option("--markdown", help="Rewrite the table in this Markdown file.")] = None,
 ) -> None:
     """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
-    with _clear_errors():
+    with clear_errors():
         from .files import check_file, write_json
         from .scorecard import FullRun, as_json, claim_of, found_runs, rewrite, table_rows
         from .scorecard.claim_table import FULL_SIZE_HEAD, HEAD, place

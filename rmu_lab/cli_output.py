@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import typer
+from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
+
+from .errors import RmuLabError
 
 _NOT_SHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's control, format and surrogate characters and line ends: a terminal obeys them, or cannot write them."""
@@ -29,6 +35,16 @@ def _visible(character: str) -> str:
 def plain(value: object, style: str = "") -> Text:
     """Return foreign text as rich prints it letter by letter: without control characters, and brackets are no markup."""
     return Text(printable(value), style=style)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Print what this package says is wrong as one sentence instead of a traceback."""
+    try:
+        yield
+    except RmuLabError as error:
+        Console(stderr=True).print(Text.assemble(("Error:", "bold red"), " ", plain(error)), soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 class Commands(TyperGroup):

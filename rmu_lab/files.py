@@ -189,26 +189,33 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, *, replace_empty: bool = False) -> Iterator[Path]:
     """Give a folder to write into that becomes `path` when the block ends without an error, and vanishes otherwise.
 
     It is made beside `path`, so that the last step is one rename: no reader ever sees half of it. What a process leaves
     that is killed on the way is removed by the next one that writes to `path`.
+
+    Parameters
+    ----------
+    replace_empty
+        whether `path` may be an empty folder, whose place the new one takes.
 
     Raises
     ------
     RmuLabError
         if `path` exists already, or it or something in it cannot be written.
     """
-    with _writing(Path(path)), draft_folder(path) as draft:
+    with _writing(Path(path)), draft_folder(path, replace_empty=replace_empty) as draft:
         yield draft
 
 
 @contextmanager
-def draft_folder(path: str | Path) -> Iterator[Path]:
+def draft_folder(path: str | Path, *, replace_empty: bool = False) -> Iterator[Path]:
     """Do what `whole_folder` does, but let an `OSError` pass, for a caller who has more to say about it."""
     path = Path(path)
-    if os.path.lexists(path):
+    if replace_empty:
+        _check_replaceable(path)
+    elif os.path.lexists(path):
         raise RmuLabError(f"{path} exists already; choose a new folder or remove it first.")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_name(path)
@@ -216,9 +223,19 @@ def draft_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield draft
         _follow_umask(draft)
+        if replace_empty and path.is_dir():
+            path.rmdir()  # Windows renames to no name that is taken
         os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse a path that holds something, or whose name leads elsewhere: a link, the current folder, one above it."""
+    if not path.name or path.name == ".." or path.is_symlink() or (path.exists() and path.samefile(os.curdir)):
+        raise RmuLabError(f"{str(path)!r} is no new folder; give the name of one.")
+    if os.path.lexists(path) and not (path.is_dir() and next(path.iterdir(), None) is None):
+        raise RmuLabError(f"{path} is not an empty folder; choose a new one or remove it first.")
 
 
 def check_folder(path: str | Path) -> Path:

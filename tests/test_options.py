@@ -142,10 +142,10 @@ def exists(path: str) -> Callable[[Any], bool]:
 
 
 def invoke(command: str, options: dict[str, Any]):
-    given = [command]
+    given = command.split()
     for name, value in options.items():
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
-            given += [name] if one is True else [name, str(one)]
+            given += [name] if one is True else [name, str(one)] if name.startswith("--") else [str(one)]
     return CliRunner().invoke(cli.app, given)
 
 
@@ -423,6 +423,41 @@ def weights_of(model: str) -> str:
     return model_digests(*load_model(model, device="cpu"))["weights"]
 
 
+WRITE = Command(
+    {},
+    "folder",
+    lambda out: out,
+    {
+        "folder": case("folder", "handed-out", exists("handed-out/README.md"), True),
+        "--edition": case("--edition", "teacher", lambda run: (run.out / "solutions").is_dir(), True),
+        "--install": case(
+            "--install", "./mine.whl", lambda run: (run.out / "requirements.txt").read_text().strip(), "./mine.whl"
+        ),
+    },
+)
+
+CHECK = Command(
+    {"folder": "collected"},
+    "--json",
+    lambda out: json.loads(out.read_text()),
+    {
+        "folder": case("folder", "collected-2", lambda run: list(run.read()), ["two.ipynb", "summary"]),
+        "--json": case("--json", "standings.json", exists("standings.json"), True),
+        "--cell-seconds": case("--cell-seconds", 1, lambda run: run.read()["summary"]["."]["failed"], 1),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def collected(folder):
+    """What `course check` needs: two folders with a notebook each, whose one cell takes three seconds."""
+    nbformat = pytest.importorskip("nbformat")
+    for name, notebook in (("collected", "one"), ("collected-2", "two")):
+        (folder / name).mkdir()
+        cell = nbformat.v4.new_code_cell("import time\ntime.sleep(3)")
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / name / f"{notebook}.ipynb")
+
+
 @pytest.fixture(scope="module")
 def benchmark(folder):
     """What `reproduce` needs, beside the rest: data as copies of the papers', and presets."""
@@ -456,6 +491,8 @@ COMMANDS = {
     "sweep": SWEEP,
     "advise": ADVISE,
     "reproduce": REPRODUCE,
+    "course write": WRITE,
+    "course check": CHECK,
 }
 OTHERS = {"demo": {"--device"}, "claims": {"--run", "--out", "--json", "--result", "--markdown"}}
 """Options that tests of their own below are about."""
@@ -463,6 +500,8 @@ OTHERS = {"demo": {"--device"}, "claims": {"--run", "--out", "--json", "--result
 
 def test_every_option_of_every_command_has_a_case():
     found = typer.main.get_command(cli.app).commands
+    groups = {name: found.pop(name) for name in [name for name, one in found.items() if hasattr(one, "commands")]}
+    found |= {f"{group} {name}": one for group, whole in groups.items() for name, one in whole.commands.items()}
     cases = {command: set(what.cases) for command, what in COMMANDS.items()} | OTHERS
     assert cases == {name: {parameter.opts[0] for parameter in one.params} for name, one in found.items()}
 
@@ -518,6 +557,8 @@ def test_an_option_arrives_where_it_acts(command, option, there, unchanged, requ
     base = COMMANDS[command].base | one.first
     if command == "reproduce":
         request.getfixturevalue("benchmark")
+    if command == "course check":
+        request.getfixturevalue("collected")
     if option in ("--ray", "--workers"):
         pytest.importorskip("ray", reason="Ray is not installed (pip install 'rmu-lab[cluster]')")
     if option == "--workers":  # to start them takes long

@@ -2,7 +2,7 @@
 
 from .claims import claim
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
-from .exercises import check
+from .exercises import check, core
 from .formatting import print_changes, print_table
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
@@ -24,6 +24,7 @@ __all__ = [
     "claim",
     "coefficient_explorer",
     "coefficient_panel",
+    "core",
     "curves",
     "distributions",
     "film",
