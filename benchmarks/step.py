@@ -3,10 +3,12 @@
     python -m benchmarks.step [--steps 6] [--layers 7 15 27] [--json FILE]
 
 Every cell of the table runs in a process of its own on SmolLM2 with batches of 4 + 4 texts of 128
-tokens: the published loop (`benchmarks/published_loop.py`: two models, whole forward passes), the window
-trainer on fresh batches (cold), and on batches whose frozen activations it has kept (cached). The
-arithmetic floor is the matrix work no trainer can avoid on fresh batches, at the matrix rate measured
-in the same run; so ratios mean something on any machine, seconds only on one that is otherwise idle.
+tokens: the published loop (`benchmarks/published_loop.py`: two models, whole forward passes), once with
+torch's defaults, as a user would run it, and once with the float32 product that the package chooses; the
+window trainer on fresh batches (cold), and on batches whose frozen activations it has kept (cached), each
+in float32 and in bfloat16. The arithmetic floor is the matrix work no trainer can avoid, at the rate of the
+fastest product of its type measured in the same run; so ratios mean something on any machine, seconds only
+on one that is otherwise idle.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -26,11 +29,24 @@ from transformers import PreTrainedModel
 from benchmarks.published_loop import published_loop
 from rmu_lab import UnlearnConfig, decoder_blocks, load_corpus, load_model, unlearn
 from rmu_lab.files import write_json
+from rmu_lab.matmul import in_chosen_matmul
 from rmu_lab.models import block_parameters
 from rmu_lab.provenance import provenance
 from rmu_lab.unlearning.directions import random_directions
 
 BATCH, TOKENS = 4, 128
+
+
+CELLS = (  # pattern, type of the model, product
+    ("published", "float32", "default"),
+    ("published", "float32", "chosen"),
+    ("cold", "float32", "chosen"),
+    ("cached", "float32", "chosen"),
+    ("cold", "bfloat16", "chosen"),
+    ("cached", "bfloat16", "chosen"),
+)
+USER = CELLS[0]
+"""What all are compared with first; second with the cell after it, the published loop on equal terms."""
 
 
 def matmul_rate(
@@ -41,15 +57,19 @@ def matmul_rate(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> float:
-    """FLOP/s of a product (rows, narrow) x (narrow, wide), the best of many; by default SmolLM2's MLP on one batch."""
+    """FLOP/s of a product (rows, narrow) x (narrow, wide), the best of many; by default SmolLM2's MLP on one batch.
+
+    Made by the product that the package chooses on this machine.
+    """
     x, w = (torch.randn(size, narrow, device=device, dtype=dtype) for size in (rows, wide))
     best = float("inf")
-    for _ in range(60):
-        synchronise(device)
-        start = time.perf_counter()
-        torch.nn.functional.linear(x, w)
-        synchronise(device)
-        best = min(best, time.perf_counter() - start)
+    with in_chosen_matmul():
+        for _ in range(60):
+            synchronise(device)
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, w)
+            synchronise(device)
+            best = min(best, time.perf_counter() - start)
     return 2 * x.numel() * wide / best
 
 
@@ -113,40 +133,51 @@ def config_of(pattern: str, **settings) -> UnlearnConfig:
     return (UnlearnConfig.published if pattern == "published" else UnlearnConfig)(**settings)
 
 
-def measure(pattern: str, layer: int, steps: int) -> dict:
+def measure(pattern: str, dtype: str, product: str, layer: int, steps: int) -> dict:
     """Seconds of a step, and peak memory beyond the loaded model."""
-    model, tokenizer = load_model(device="cpu")
+    model, tokenizer = load_model(device="cpu", dtype=dtype)
     with torch.no_grad():  # every page of the weights is read in before memory is counted
         model(tokenizer("warm", return_tensors="pt")["input_ids"])
     n = BATCH * (1 if pattern == "cached" else steps + 1)
     texts = [load_corpus(name)["text"][:n] for name in ("forget_bio", "retain_general")]
     config = config_of(pattern, layer=layer, steps=steps + 1, batch_size=BATCH, max_length=TOKENS)
     memory = Memory()
-    each = train(pattern, model, tokenizer, texts, config)
+    with in_chosen_matmul() if product == "chosen" else nullcontext():
+        each = train(pattern, model, tokenizer, texts, config)
     model_bytes = sum(parameter.nbytes for parameter in model.parameters())
     return {"seconds": median(each), "memory": memory.peak(), "model_bytes": model_bytes}
 
 
 def measure_all(layers: Sequence[int], steps: int) -> list[dict]:
-    """A row for every layer and pattern, each with its ratios to the published pattern and to the floor."""
+    """A row for every layer and cell, each with its ratios to both published ones and to the floor."""
     model, _ = load_model(device="cpu")
     rows = []
     for layer in layers:
-        rate, flops = matmul_rate(), floor_flops(model, layer)
-        cells = {pattern: run_alone(measure, pattern, layer, steps) for pattern in ("published", "cold", "cached")}
-        rate = max(rate, matmul_rate())  # the machine at its best, before and after
-        for pattern, cell in cells.items():
-            floor = flops["cached" if pattern == "cached" else "cold"] / rate
+        flops, rates = floor_flops(model, layer), fastest_rates()
+        cells = {cell: run_alone(measure, *cell, layer, steps) for cell in CELLS}
+        again = fastest_rates()
+        rates = {dtype: max(rate, again[dtype]) for dtype, rate in rates.items()}  # the machine at its best
+        for cell, found in cells.items():
+            pattern, dtype, product = cell
+            floor = flops["cached" if pattern == "cached" else "cold"] / rates[dtype]
             rows.append({
                 "layer": layer,
                 "pattern": pattern,
-                **cell,
-                "speed-up": cells["published"]["seconds"] / cell["seconds"],
-                "times the floor": cell["seconds"] / floor,
-                "memory in model copies": cell["memory"] / cell["model_bytes"],
-                "matmul GFLOP/s": rate / 1e9,
+                "dtype": dtype,
+                "product": product,
+                **found,
+                "speed-up": cells[USER]["seconds"] / found["seconds"],
+                "speed-up on equal terms": cells[CELLS[1]]["seconds"] / found["seconds"],
+                "times the floor": found["seconds"] / floor,
+                "memory in model copies": found["memory"] / found["model_bytes"],
+                "matmul GFLOP/s": rates[dtype] / 1e9,
             })  # fmt: skip
     return rows
+
+
+def fastest_rates() -> dict[str, float]:
+    """FLOP/s of the fastest product of each type."""
+    return {dtype: matmul_rate(dtype=getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
 
 
 def run_alone(function: Callable, *arguments):
@@ -164,11 +195,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     rows = measure_all(arguments.layers, arguments.steps)
-    table = Table("layer", "pattern", "s / step", "speed-up", "x floor", "MB beyond the model", "model copies")
+    names = ("layer", "pattern", "type", "product", "s / step", "x user", "x equal", "x floor", "MB beyond", "copies")
+    table = Table(*names)
     for row in rows:
-        numbers = f"{row['seconds']:.3f} {row['speed-up']:.1f} {row['times the floor']:.2f} {row['memory'] / 1e6:.0f}"
-        copies = f"{row['memory in model copies']:.2f}"
-        table.add_row(str(row["layer"]), row["pattern"], *numbers.split(), copies)
+        table.add_row(
+            str(row["layer"]), row["pattern"], row["dtype"], row["product"], f"{row['seconds']:.3f}",
+            f"{row['speed-up']:.1f}", f"{row['speed-up on equal terms']:.1f}", f"{row['times the floor']:.2f}",
+            f"{row['memory'] / 1e6:.0f}", f"{row['memory in model copies']:.2f}",
+        )  # fmt: skip
     Console().print(table)
     if arguments.json:
         write_json(arguments.json, {"benchmark": "step", "rows": rows, "provenance": provenance()})

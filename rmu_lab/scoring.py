@@ -23,8 +23,8 @@ def score_batch(model: PreTrainedModel, prompts: list[list[int]], options: list[
     """Summed log-probability of every option of every question in one batch."""
     ways = _ways(model)
     if ways.rows and max(map(row_length, prompts, options)) <= _row_limit(model):
-        return _score_in_rows(model, prompts, options)
-    return (_score_together if ways.prompts else _score_alone)(model, prompts, options)
+        return score_in_rows(model, prompts, options)
+    return (score_from_caches if ways.prompts else score_alone)(model, prompts, options)
 
 
 def row_length(prompt: list[int], options: list[list[int]]) -> int:
@@ -44,9 +44,9 @@ class _Ways:
     """In which ways a model gives the same scores as one plain pass for each option."""
 
     prompts: bool
-    """From prompts padded to one length, with options that go on from their cache (`_score_together`)."""
+    """From prompts padded to one length, with options that go on from their cache (`score_from_caches`)."""
     rows: bool
-    """From one row for each question, in which the options do not see one another (`_score_in_rows`)."""
+    """From one row for each question, in which the options do not see one another (`score_in_rows`)."""
 
 
 _FOUND: WeakKeyDictionary[PreTrainedModel, _Ways] = WeakKeyDictionary()
@@ -81,15 +81,15 @@ def _ways(model: PreTrainedModel) -> _Ways:
                 f"What {type(model).__name__} predicts depends on later tokens, so it gives texts no probability; use a "
                 "causal language model."
             )
-        alone = torch.tensor(list(itertools.chain(*_score_alone(model, *_PROBE))))
+        alone = torch.tensor(list(itertools.chain(*score_alone(model, *_PROBE))))
         same = {}
-        for way in (_score_together, _score_in_rows):
+        for way in (score_from_caches, score_in_rows):
             try:
                 found = torch.tensor(list(itertools.chain(*way(model, *_PROBE))))
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
                 found = torch.full_like(alone, float("inf"))
             same[way] = not differ(model, alone, found)
-    _FOUND[model] = _Ways(prompts=same[_score_together], rows=same[_score_in_rows])
+    _FOUND[model] = _Ways(prompts=same[score_from_caches], rows=same[score_in_rows])
     return _FOUND[model]
 
 
@@ -110,7 +110,7 @@ def differ(model: PreTrainedModel, ours: torch.Tensor, theirs: torch.Tensor) -> 
     return bool((ours - theirs).norm() > tolerance * ours.norm())  # not if the model gives numbers that are not finite
 
 
-def _score_alone(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+def score_alone(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """The same by one pass for each option, with its prompt, and nothing else: right for every causal model."""
     return [[_log_probability(model, prompt, option) for option in endings]
             for prompt, endings in zip(prompts, options, strict=True)]  # fmt: skip
@@ -128,7 +128,7 @@ def _logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     return model(input_ids=ids, use_cache=False).logits[0].float()
 
 
-def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+def score_from_caches(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """The same with the prompts padded to one length, each run once, and the options going on from its cache."""
     device = input_device(model)
     longest = max(map(len, prompts))
@@ -165,7 +165,7 @@ def _score_together(model: PreTrainedModel, prompts: list[list[int]], options: l
     return [[next(values) for _ in endings] for endings in options]
 
 
-def _score_in_rows(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
+def score_in_rows(model: PreTrainedModel, prompts: list[list[int]], options: list[list[list[int]]]) -> list[list[float]]:
     """The same in one pass: each question a row of its prompt and then its options, which see the prompt and themselves.
 
     Four short options make rows of nearly equal lengths, so that hardly anything is padded, no cache is copied, and

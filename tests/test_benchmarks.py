@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, and their code on tiny models; never a time."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,41 @@ def test_goals_and_verdicts():
     assert table.Line("step", "x", 1.0).verdict == ""
 
 
+def test_steps_are_compared_with_a_user_and_on_equal_terms():
+    row = {"layer": 7, "pattern": "cold", "dtype": "float32", "product": "chosen", "seconds": 0.4, "speed-up": 9.0}
+    row |= {"speed-up on equal terms": 6.0, "times the floor": 1.2, "memory in model copies": 0.2}
+    verdicts = {line.what: line.verdict for line in table.step_lines([row])}
+    assert verdicts["layer 7, cold, float32: faster than a user's"] == "missed"
+    assert verdicts["layer 7, cold, float32: faster on equal terms"] == "met"
+    assert verdicts["layer 7, cold, float32: beyond the model"] == "met"
+    of_published = table.step_lines([row | {"pattern": "published", "product": "default"}])
+    assert [line.what for line in of_published] == ["layer 7, published, float32, torch's default: one step"]
+
+
+def test_evaluations_are_compared_with_the_first_edition():
+    row = {"questions": 64, "dtype": "bfloat16", "seconds": 1.0, "published": 5.0, "first edition": 3.0, "floor": 0.5}
+    lines = {line.what: line for line in table.evaluation_lines([row | {"published as a user would run it": 6.0}])}
+    former = lines["64 questions, bfloat16: faster than the first edition's"]
+    assert (former.value, former.verdict) == (3.0, "missed")
+
+
+def test_a_stored_table_keeps_those_before_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(table.PARTS, "gcg", (dict, lambda _: [table.Line("gcg", "one candidate", 2.0)]))
+    for _ in range(3):
+        table.main(["gcg", "--json", str(tmp_path / "bench.json")])
+    stored = json.loads((tmp_path / "bench.json").read_text())
+    assert [run["numbers"] for run in stored["history"]] == [{"gcg | one candidate": 2.0}] * 2
+    assert all("machine" in run["provenance"] for run in stored["history"])
+
+
+def test_the_first_edition_chose_the_same(tokenizer):
+    model = tiny_model("llama")
+    assert (
+        evaluation.first_edition_predictions(model, tokenizer, QUESTIONS)
+        == list(accuracy(model, tokenizer, QUESTIONS, progress=False).predictions)
+    )  # fmt: skip
+
+
 def test_the_whole_sweep_is_put_together_from_a_few_settings():
     found = {
         "settings": 3, "seconds": 90.0, "seconds of training, a setting": 8.0, "seconds of evaluation, a setting": 12.0,
@@ -62,7 +98,7 @@ def test_the_whole_sweep_is_put_together_from_a_few_settings():
 def test_an_unknown_part_is_named(capsys):
     with pytest.raises(SystemExit):
         table.main(["steps"])
-    assert "there is no part 'steps'; choose from step, evaluation, gcg, sweep" in capsys.readouterr().err
+    assert "there is no part 'steps'; choose from step, evaluation, gcg, sweep, large" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------

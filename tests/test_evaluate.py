@@ -94,8 +94,8 @@ def test_all_ways_of_scoring_agree(family):
     prompts = [[5, 7, 11, 2], [3], [17, 5, 11, 13, 7, 19]]
     options = [[[5], [3, 7], [2, 11, 13, 5]], [[7, 7], [2]], [[19, 3, 5], [5, 3, 19], [7, 2, 2], [2]]]
     with torch.inference_mode():
-        alone = scoring._score_alone(model, prompts, options)
-        for way in (scoring._score_together, scoring._score_in_rows):
+        alone = scoring.score_alone(model, prompts, options)
+        for way in (scoring.score_from_caches, scoring.score_in_rows):
             for ours, plain in zip(way(model, prompts, options), alone, strict=True):
                 assert ours == pytest.approx(plain, abs=1e-4)
 
@@ -104,8 +104,8 @@ def test_rows_longer_than_a_sliding_window_are_not_made(tokenizer, monkeypatch):
     """Within a row an option stands far from its prompt, farther than its positions say."""
     model = tiny_model("mistral", sliding_window=24)
     rows = []
-    real = scoring._score_in_rows
-    monkeypatch.setattr(scoring, "_score_in_rows", lambda *given: rows.append(1) or real(*given))
+    real = scoring.score_in_rows
+    monkeypatch.setattr(scoring, "score_in_rows", lambda *given: rows.append(1) or real(*given))
     short, long = ({"question": "it", "choices": ["the sea", "a" * n], "answer": 0} for n in (3, 60))
     for row in (short, long):
         scores = option_scores(model, tokenizer, [row])[0]

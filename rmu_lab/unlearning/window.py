@@ -103,7 +103,8 @@ class WindowTraining:
             lr=config.lr,
             eps=config.adam_epsilon,
             weight_decay=0.0,
-            fused=True,  # one pass over each matrix, without the copies of all matrices that its other form makes
+            # One pass over each matrix, without the copies of all matrices that its other form makes; not on "meta".
+            fused=self.device.type in ("cpu", "cuda", "mps") or None,
         )
         self._u = {topic: u.to(self.device) for topic, u in self.directions.items()}
         self._objectives = {
