@@ -5,13 +5,14 @@
 Each part measures both patterns on this machine, one after the other, so its ratios mean something anywhere; seconds
 and minutes only on a machine that is otherwise idle. The published pattern runs as a user would run it, with torch's
 defaults in float32, and on equal terms, with the product that the package chooses. What each part does is said in its own
-file (`benchmarks/step.py`, `evaluation.py`, `candidates.py`, `sweep.py`, `large.py`). ``--json FILE`` keeps the table in
-FILE and the tables of earlier runs, with machine, product and time, beside it in ``history``.
+file (`benchmarks/step.py`, `evaluation.py`, `candidates.py`, `sweep.py`, `large.py`). ``--json FILE`` keeps the latest run
+of each part in FILE and the numbers of earlier ones, with machine, product and time, in its ``history``.
 """
 
 import argparse
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,13 +194,24 @@ def table_of(lines: Sequence[Line]) -> Table:
     return table
 
 
-def history_of(file: Path) -> list[dict]:
-    """The numbers of the runs that a file holds, the latest last, each with its provenance."""
-    if not file.exists():
-        return []
-    former = json.loads(file.read_text(encoding="utf-8"))
-    numbers = {f"{line['part']} | {line['what']}": line["value"] for line in former["table"]}
-    return [*former.get("history", []), {"numbers": numbers, "provenance": former["provenance"]}]
+def rows_of(lines: Sequence[Line]) -> list[dict]:
+    """The lines as plain values, with their verdicts."""
+    return [asdict(line) | {"verdict": line.verdict} for line in lines]
+
+
+def stored(file: Path, tables: Mapping[str, list[dict]], found: Mapping[str, Any]) -> dict:
+    """What `file` is to hold: the latest run of each part, and in ``history`` the numbers of those before it.
+
+    Every one with its provenance: parts need not be measured in one run.
+    """
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"parts": {}, "history": []}
+    replaced = [
+        {"part": part, "numbers": {line["what"]: line["value"] for line in run["table"]}, "provenance": run["provenance"]}
+        for part, run in before["parts"].items()
+        if part in tables
+    ]
+    new = {part: {"table": tables[part], "found": found[part], "provenance": provenance()} for part in tables}
+    return {"benchmark": "all", "parts": before["parts"] | new, "history": [*before["history"], *replaced]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -212,17 +224,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"there is no part {min(unknown)!r}; choose from {', '.join(PARTS)}")
     console = Console()
     console.print(f"float32 products: {chosen_matmul()} (RMU_LAB_MATMUL chooses)")
-    found, lines = {}, []
+    found, lines = {}, {}
     for part in given.parts or PARTS:
         measure, lines_of = PARTS[part]
         console.print(f"measuring {part} ...")
         found[part] = measure()
-        lines += lines_of(found[part])
-    console.print(table_of(lines))
+        lines[part] = lines_of(found[part])
+    console.print(table_of(list(itertools.chain(*lines.values()))))
     if given.json:
-        table = [asdict(line) | {"verdict": line.verdict} for line in lines]
-        run = {"benchmark": "all", "table": table, "parts": found, "provenance": provenance()}
-        write_json(given.json, run | {"history": history_of(given.json)})
+        write_json(given.json, stored(given.json, {part: rows_of(of_part) for part, of_part in lines.items()}, found))
 
 
 if __name__ == "__main__":

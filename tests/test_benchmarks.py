@@ -68,12 +68,19 @@ def test_evaluations_are_compared_with_the_first_edition():
 
 
 def test_a_stored_table_keeps_those_before_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(table.PARTS, "gcg", (dict, lambda _: [table.Line("gcg", "one candidate", 2.0)]))
-    for _ in range(3):
-        table.main(["gcg", "--json", str(tmp_path / "bench.json")])
-    stored = json.loads((tmp_path / "bench.json").read_text())
-    assert [run["numbers"] for run in stored["history"]] == [{"gcg | one candidate": 2.0}] * 2
-    assert all("machine" in run["provenance"] for run in stored["history"])
+    file = tmp_path / "bench.json"
+    values = iter([1.0, 2.0, 3.0])
+    monkeypatch.setitem(table.PARTS, "gcg", (dict, lambda _: [table.Line("gcg", "one candidate", next(values))]))
+    monkeypatch.setitem(table.PARTS, "step", (dict, lambda _: [table.Line("step", "one step", 9.0)]))
+    for parts in (["gcg"], ["gcg", "step"], ["gcg"]):
+        table.main([*parts, "--json", str(file)])
+    stored = json.loads(file.read_text())
+    assert {part: run["table"][0]["value"] for part, run in stored["parts"].items()} == {"gcg": 3.0, "step": 9.0}
+    assert [(run["part"], run["numbers"]) for run in stored["history"]] == [
+        ("gcg", {"one candidate": 1.0}),
+        ("gcg", {"one candidate": 2.0}),
+    ]
+    assert all("machine" in run["provenance"] for run in (*stored["history"], *stored["parts"].values()))
 
 
 def test_the_first_edition_chose_the_same(tokenizer):
