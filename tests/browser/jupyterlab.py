@@ -191,13 +191,21 @@ def record_prediction(cell: Locator, choice: str | None = None, steps: int = 2) 
     for slider in cell.locator(".jp-OutputArea .noUi-handle").all():
         move_slider(slider, steps)
     if buttons.count():
+        settle(cell.page)
         buttons.last.click()
+
+
+def settle(page: Page) -> None:
+    """Wait until the kernel has heard of a slider: it is told of the last move only when it is done with those before."""
+    page.wait_for_timeout(300)
+    page.locator(f"{NOTEBOOK} .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
 
 
 def use_theme(page: Page, name: str) -> None:
     """Choose a theme, such as "JupyterLab Dark"."""
     choose(page, "Settings", "Theme", name)
     page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+    page.locator("#jupyterlab-splash").wait_for(state="detached")  # the moons that circle over it meanwhile
 
 
 def screenshot(page: Page, name: str, of: Locator | None = None) -> Path:
