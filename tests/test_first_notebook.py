@@ -3,13 +3,15 @@
 import matplotlib.pyplot as plt
 import pytest
 
+from rmu_lab.course import core
 from rmu_lab.course.first_figures import cost_figure, hide_or_erase_diagram, strength_curves
 from rmu_lab.course.plots import fit_titles, style
-from rmu_lab.course.ready_topics import Topic, most_alike, quiz, ready_topic
+from rmu_lab.course.ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
 from rmu_lab.errors import RmuLabError
 from rmu_lab.estimates import wilson_interval
 from rmu_lab.evaluate import Accuracy, accuracy_change
 from rmu_lab.questions import checked_questions
+from tests.conftest import tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,7 @@ def test_a_topic_of_ones_own_takes_lists_and_repeats_its_first_sentence():
     topic = Topic("bees", ["Bees make honey.", "A queen lays eggs."], asked, asked)
     assert topic.alike == ("Bees make honey.", "Bees make honey.")
     assert topic.sentences == ("Bees make honey.", "A queen lays eggs.")
+    assert topic.ask == ("What can you tell me about bees?", "What do bees make?")
 
 
 def test_the_first_option_of_a_line_is_right_wherever_it_ends_up():
@@ -69,6 +72,29 @@ def test_a_line_that_is_no_question_is_quoted(line):
 )
 def test_most_alike(sentences, share):
     assert most_alike(sentences) == share
+
+
+def own_topic(**changes) -> Topic:
+    ready = ready_topic()
+    parts = {"name": "mine", "sentences": ready.sentences, "questions": ready.questions, "neighbours": ready.neighbours}
+    return Topic(**(parts | changes))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, "not attempted"),
+        ("volcanoes", "return Topic"),
+        (own_topic(sentences=ready_topic().sentences[:11]), "at least twelve"),
+        (own_topic(sentences=ready_topic().alike), "share most of their words"),
+        (own_topic(neighbours=ready_topic().neighbours[:7]), "at least eight"),
+        (own_topic(neighbours=ready_topic().questions), "both lists"),
+        (own_topic(), "ask easier ones"),  # of a model that was never trained
+    ],
+)
+def test_what_is_asked_of_a_topic(made, said, tokenizer, capsys):
+    used = core(lambda: made, ready_topic, *topic_tests(tiny_model("llama"), tokenizer), name="topic")
+    assert said in capsys.readouterr().out and used is ready_topic
 
 
 def texts_of(figure) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from ..errors import RmuLabError
+from ..evaluate import accuracy
 from ..questions import question_problem
+from .exercises import Test
 
 Question = dict[str, Any]
 
@@ -27,12 +31,17 @@ class Topic:
     """On what lies next to it: what should stay."""
     alike: Sequence[str] = ()
     """As many texts that say nearly the same; by default the first sentence again and again."""
+    ask: Sequence[str] = ()
+    """Open questions whose answers are worth reading; by default one on the topic and the first on its neighbours."""
 
     def __post_init__(self) -> None:
-        for name in ("sentences", "questions", "neighbours", "alike"):
+        for name in ("sentences", "questions", "neighbours", "alike", "ask"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.alike:
             object.__setattr__(self, "alike", tuple(self.sentences[:1]) * len(self.sentences))
+        if not self.ask:
+            on_neighbours = tuple(row["question"] for row in self.neighbours[:1])
+            object.__setattr__(self, "ask", (f"What can you tell me about {self.name}?", *on_neighbours))
 
 
 def most_alike(sentences: Sequence[str]) -> float:
@@ -42,6 +51,31 @@ def most_alike(sentences: Sequence[str]) -> float:
     """
     words = [frozenset(re.findall(r"[^\W_]+", sentence.lower())) for sentence in sentences]
     return max((len(a & b) / max(1, len(a | b)) for a, b in itertools.combinations(words, 2)), default=0.0)
+
+
+def topic_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Test]:
+    """Return what notebook 00 asks of a function that makes a topic of one's own, for `core`: tests with their hints."""
+
+    def known(make: Callable[[], Topic]) -> bool:
+        return accuracy(model, tokenizer, make().questions, progress=False).accuracy >= 0.6
+
+    return [
+        (lambda make: isinstance(make(), Topic), "return Topic(name, sentences, questions, neighbours)"),
+        (lambda make: len(make().sentences) >= 12, "write at least twelve sentences"),
+        (
+            lambda make: most_alike(make().sentences) < 0.6,
+            "two of your sentences share most of their words; let each tell something else",
+        ),
+        (
+            lambda make: min(len(make().questions), len(make().neighbours)) >= 8,
+            "write at least eight questions on the topic, and eight on its neighbours",
+        ),
+        (
+            lambda make: not {row["question"] for row in make().questions} & {row["question"] for row in make().neighbours},
+            "a question stands in both lists; decide whether it should be forgotten or stay",
+        ),
+        (known, "the model answers fewer than 60% of your questions before it forgets anything; ask easier ones"),
+    ]
 
 
 def quiz(text: str) -> list[Question]:
@@ -84,8 +118,8 @@ def ready_topic(name: str = "volcanoes") -> Topic:
     """
     if name not in _READY:
         raise RmuLabError(f"There is no ready topic {name!r}; take one of {', '.join(_READY)}, or write your own.")
-    sentences, questions, neighbours, alike = _READY[name]
-    return Topic(name, _lines(sentences), quiz(questions), quiz(neighbours), _lines(alike))
+    sentences, questions, neighbours, alike, ask = _READY[name]
+    return Topic(name, _lines(sentences), quiz(questions), quiz(neighbours), _lines(alike), ask)
 
 
 def _lines(text: str) -> list[str]:
@@ -253,6 +287,18 @@ Football is a game in which players lift a ball.
 Football is a game in which players roll a ball.
 """
 _READY = {
-    "volcanoes": (_VOLCANOES, _ON_VOLCANOES, _NEAR_VOLCANOES, _ALIKE_VOLCANOES),
-    "football": (_FOOTBALL, _ON_FOOTBALL, _NEAR_FOOTBALL, _ALIKE_FOOTBALL),
+    "volcanoes": (
+        _VOLCANOES,
+        _ON_VOLCANOES,
+        _NEAR_VOLCANOES,
+        _ALIKE_VOLCANOES,
+        ("What is a volcano?", "What happened to Pompeii?", "What causes an earthquake?"),
+    ),
+    "football": (
+        _FOOTBALL,
+        _ON_FOOTBALL,
+        _NEAR_FOOTBALL,
+        _ALIKE_FOOTBALL,
+        ("How is football played?", "Who was Pele?", "How is basketball played?"),
+    ),
 }
