@@ -3,9 +3,11 @@
 from .claims import claim
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
+from .first_figures import cost_figure, hide_or_erase_diagram, strength_curves
 from .formatting import print_changes, print_table
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
+from .ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
 from .strength import answers_at, strength_panel, strength_slider
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
@@ -15,6 +17,7 @@ __all__ = [
     "ROLES",
     "Prediction",
     "TokenCosines",
+    "Topic",
     "ToyRun",
     "accuracy_bars",
     "against",
@@ -25,18 +28,24 @@ __all__ = [
     "coefficient_explorer",
     "coefficient_panel",
     "core",
+    "cost_figure",
     "curves",
     "distributions",
     "film",
     "heatmap",
+    "hide_or_erase_diagram",
     "layer_explorer",
     "layer_panel",
     "loss_diagram",
+    "most_alike",
     "predict",
     "print_changes",
     "print_table",
+    "quiz",
+    "ready_topic",
     "residual_stream_diagram",
     "show",
+    "strength_curves",
     "strength_panel",
     "strength_slider",
     "style",
@@ -44,6 +53,7 @@ __all__ = [
     "token_colours",
     "token_cosines",
     "token_panel",
+    "topic_tests",
     "toy_rmu",
     "toy_rmu_panel",
     "train_toy",
