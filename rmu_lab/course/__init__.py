@@ -4,8 +4,11 @@ from .claims import claim
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .formatting import print_changes, print_table
+from .lead_in import cosine_after
+from .own_loss import package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
+from .sinks import attention_weights, norm_and_attention, received, token_bars
 from .strength import answers_at, strength_panel, strength_slider
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
@@ -20,11 +23,13 @@ __all__ = [
     "against",
     "answers_at",
     "attention_map",
+    "attention_weights",
     "check",
     "claim",
     "coefficient_explorer",
     "coefficient_panel",
     "core",
+    "cosine_after",
     "curves",
     "distributions",
     "film",
@@ -32,20 +37,25 @@ __all__ = [
     "layer_explorer",
     "layer_panel",
     "loss_diagram",
+    "norm_and_attention",
+    "package_rmu_loss",
     "predict",
     "print_changes",
     "print_table",
+    "received",
     "residual_stream_diagram",
     "show",
     "strength_panel",
     "strength_slider",
     "style",
     "target_length_diagram",
+    "token_bars",
     "token_colours",
     "token_cosines",
     "token_panel",
     "toy_rmu",
     "toy_rmu_panel",
     "train_toy",
+    "train_with",
     "turning_diagram",
 ]
