@@ -1,14 +1,22 @@
 """What notebook 01 measures with: attention, texts after a sentence, and training with a reader's own loss."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from rmu_lab import RmuLabError, UnlearnConfig, alignment, unlearn
+from rmu_lab import RmuLabError, UnlearnConfig, alignment, token_states, unlearn
 from rmu_lab.course import (
+    Moves,
     attention_weights,
     cosine_after,
+    lead_figure,
+    moves_figure,
+    moves_of,
     norm_and_attention,
+    norms_by_layer,
+    over_texts,
     package_rmu_loss,
     received,
     token_bars,
@@ -72,6 +80,15 @@ def test_attention_looks_back_and_sums_to_one(model, tokenizer):
     assert weights.triu(1).abs().max() == 0
 
 
+def test_norms_are_those_after_every_layer(model, tokenizer):
+    norms = norms_by_layer(model, tokenizer, TEXTS[:3], max_length=10)
+    states = token_states(model, tokenizer, TEXTS[:3], [4], max_length=10)
+    assert norms.shape == (5, 3, 10)
+    torch.testing.assert_close(norms[4].flatten(), states.hidden[4].norm(dim=-1))
+    with pytest.raises(RmuLabError, match="numbers of tokens"):
+        norms_by_layer(model, tokenizer, ["the sea", "the sea a fish cold"])
+
+
 def test_attention_takes_texts_of_one_length(model, tokenizer):
     with pytest.raises(RmuLabError, match="numbers of tokens"):
         attention_weights(model, tokenizer, ["the sea", "the sea a fish cold"])
@@ -101,5 +118,34 @@ def test_figures_have_a_bar_for_each_token_and_a_panel_for_each_measure():
     assert len(bars.axes[0].patches) == 3
     assert [label.get_text() for label in bars.axes[0].get_xticklabels()] == ["Mal", "aria", "␣"]
     both = norm_and_attention(torch.rand(5, 4) + 1, torch.rand(5, 4), title="Both")
-    assert [len(axes.lines) for axes in both.axes] == [1, 1]
+    assert [axes.lines[0].get_xdata().tolist() for axes in both.axes] == [[1, 2, 3, 4]] * 2
+    led = lead_figure({"on": [torch.rand(3, 6), torch.rand(3, 6)]}, title="Led")
+    assert len(led.axes[0].lines) == 2
+    cos = torch.rand(3, 6)
+    assert len(moves_figure({"forget": Moves(*[cos] * 5, read=cos)}, title="Moved").axes) == 2
     plt.close("all")
+
+
+def test_moves_are_those_of_the_tokens_without_and_with_the_edit(model, tokenizer):
+    result = unlearn(model, tokenizer, TEXTS, OTHERS, replace(CONFIG, layer=3), progress=False)
+    u, texts = result.directions["forget"], OTHERS[:3]
+    found = moves_of(model, tokenizer, result, texts, u, 3, max_length=8)
+    torch.testing.assert_close(found.cos_before.flatten(), alignment(model, tokenizer, texts, u, 3, max_length=8))
+    with result.applied(model):
+        torch.testing.assert_close(found.cos.flatten(), alignment(model, tokenizer, texts, u, 3, max_length=8))
+    assert found.token.shape == found.norm.shape == found.way.shape == (3, 7)
+    assert (found.way > 0).all()
+    with pytest.raises(RmuLabError, match="numbers of tokens"):
+        moves_of(model, tokenizer, result, ["the sea", texts[0]], u, 3)
+
+
+def test_moving_begins_at_the_first_moved_token():
+    cos = torch.tensor([[0.1, 0.9, 0.2, 0.8], [0.9, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]])
+    found = Moves(*[cos] * 5, read=cos)
+    assert found.onset.tolist() == [1, 0, 4]
+    assert found.behind.tolist() == [[False, False, True, True], [False, True, True, True], [False] * 4]
+
+
+def test_an_interval_is_over_texts():
+    share = over_texts(torch.tensor([[True, True], [True, False], [False, False]]), 100)
+    assert (share.value, share.n, share.over) == (50.0, 3, "texts")

@@ -4,11 +4,12 @@ from .claims import claim
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .formatting import print_changes, print_table
-from .lead_in import cosine_after
-from .own_loss import package_rmu_loss, train_with
+from .lead_in import cosine_after, lead_figure
+from .moves import Moves, moves_figure, moves_of, over_texts
+from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
-from .sinks import attention_weights, norm_and_attention, received, token_bars
+from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
 from .strength import answers_at, strength_panel, strength_slider
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
@@ -16,6 +17,7 @@ from .widgets import coefficient_explorer, coefficient_panel, layer_explorer, la
 
 __all__ = [
     "ROLES",
+    "Moves",
     "Prediction",
     "TokenCosines",
     "ToyRun",
@@ -36,8 +38,14 @@ __all__ = [
     "heatmap",
     "layer_explorer",
     "layer_panel",
+    "lead_figure",
     "loss_diagram",
+    "moves_figure",
+    "moves_of",
     "norm_and_attention",
+    "norms_by_layer",
+    "over_texts",
+    "package_direction",
     "package_rmu_loss",
     "predict",
     "print_changes",

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..unlearning.config import UnlearnConfig
+from ..unlearning.directions import random_directions
 from ..unlearning.objectives import WindowBatch, distance_loss
 from ..unlearning.result import UnlearnResult
 from ..unlearning.unlearn import unlearn
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 RmuLoss = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
 """RMU's loss as a function of h_forget, h_retain and h_frozen, each (batch, tokens, d), of u, (d,), of c and of alpha."""
+
+
+def package_direction(d: int, seed: int) -> Tensor:
+    """Draw RMU's u of a single topic as `unlearn` does: (d,), of norm 1."""
+    return random_directions(["forget"], d, seed)["forget"]
 
 
 def package_rmu_loss(h_forget: Tensor, h_retain: Tensor, h_frozen: Tensor, u: Tensor, c: float, alpha: float) -> Tensor:

@@ -11,10 +11,40 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..activations import evaluating
+from ..activations import evaluating, token_states
 from ..errors import RmuLabError
+from ..models import decoder_blocks
 from .diagrams import NOTE
 from .plots import ROLES, curves
+
+SAME_LENGTH = "The texts differ in their numbers of tokens; give longer ones, which are cut to the same number."
+
+
+def norms_by_layer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int = 64
+) -> Tensor:
+    """Measure ||h|| of every token after every layer.
+
+    Parameters
+    ----------
+    texts
+        all of the same number of tokens, once cut to `max_length`.
+
+    Returns
+    -------
+    Tensor
+        (layers, texts, tokens) float32 on the CPU.
+
+    Raises
+    ------
+    RmuLabError
+        if the texts are of different numbers of tokens.
+    """
+    layers = range(len(decoder_blocks(model)))
+    states = token_states(model, tokenizer, texts, layers, max_length=max_length)
+    if len(set(torch.bincount(states.text).tolist())) != 1:
+        raise RmuLabError(SAME_LENGTH)
+    return torch.stack([states.hidden[layer].norm(dim=-1).reshape(len(texts), -1) for layer in layers])
 
 
 def attention_weights(
@@ -41,7 +71,7 @@ def attention_weights(
     """
     rows = [tokenizer(text, truncation=True, max_length=max_length).input_ids for text in texts]
     if len({len(row) for row in rows}) != 1:
-        raise RmuLabError("The texts differ in their numbers of tokens; give longer ones, which are cut to the same number.")
+        raise RmuLabError(SAME_LENGTH)
     inputs = torch.tensor(rows, device=model.device)
     own = model.config._attn_implementation
     model.set_attn_implementation("eager")
@@ -98,21 +128,23 @@ def token_bars(tokens: Sequence[str], values: Sequence[float], *, title: str, yl
 
 
 def norm_and_attention(norms: Tensor, attention: Tensor, *, title: str) -> Figure:
-    """Draw the first token's norm against the layer, and below it the attention that it gets there.
+    """Draw the first token's norm as each layer from the second on reads it, and below it the attention that it gets there.
 
     Parameters
     ----------
     norms
-        (layers, texts): what the layer reads, that is, the first token's norm after the layer before.
+        (layers, texts): the first token's norm *after* each layer, which the next one reads.
     attention
-        (layers, texts): the mean attention that the tokens after it pay to the first token.
+        (layers, texts): the mean attention that the tokens after it pay to the first token in each layer.
     title
         the finding in a sentence.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 5.0), sharex=True)
-    layers = range(len(norms))
-    for axes, values, label in ((above, norms, "norm that it has\nwhen the layer reads it"),
-                                (below, attention, "attention\nthat it gets")):  # fmt: skip
+    layers = range(1, len(attention))
+    for axes, values, label in (
+        (above, norms[:-1], "norm when the\nlayer reads it"),
+        (below, attention[1:], "attention it gets"),
+    ):
         curves(layers, {"first token": ("forget", values)}, title="", xlabel="", ylabel=label, axes=axes)
     above.set_yscale("log")
     below.set(xlabel="layer", ylim=(0, 1))
