@@ -68,7 +68,7 @@ def lead_figure(panels: Mapping[str, Sequence[Tensor]], *, title: str) -> Figure
     figure, row = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 3.7), sharex=True, sharey=True, squeeze=False)
     for axes, (panel, cosines) in zip(row[0], panels.items(), strict=True):
         lines = {
-            f"{role} text": (role, values.T.numpy()) for role, values in zip(("forget", "retain"), cosines, strict=True)
+            f"{role} text": (role, values.T.tolist()) for role, values in zip(("forget", "retain"), cosines, strict=True)
         }
         places = range(cosines[0].shape[1])
         curves(places, lines, title="", xlabel="token of the text", ylabel="cos(u, h)", axes=axes)

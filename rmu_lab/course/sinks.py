@@ -145,7 +145,7 @@ def norm_and_attention(norms: Tensor, attention: Tensor, *, title: str) -> Figur
         (above, norms[:-1], "norm when the\nlayer reads it"),
         (below, attention[1:], "attention it gets"),
     ):
-        curves(layers, {"first token": ("forget", values)}, title="", xlabel="", ylabel=label, axes=axes)
+        curves(layers, {"first token": ("forget", values.tolist())}, title="", xlabel="", ylabel=label, axes=axes)
     above.set_yscale("log")
     below.set(xlabel="layer", ylim=(0, 1))
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
