@@ -1,11 +1,21 @@
 """What notebooks use and nothing else does: claims that print a stable line, checkers, predictions, figures, widgets."""
 
 from .claims import claim
+from .coefficient_figures import (
+    history_curves,
+    lowest_layer,
+    noise_diagram,
+    norms_beside,
+    sensitivity_panels,
+    targets_to_scale,
+)
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .formatting import print_changes, print_table
+from .noise import layer_map, random_noise, sensitivity, sensitivity_by_layer
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
+from .stored_runs import accuracy_by_coefficient, stored_change
 from .strength import answers_at, strength_panel, strength_slider
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
@@ -17,6 +27,7 @@ __all__ = [
     "TokenCosines",
     "ToyRun",
     "accuracy_bars",
+    "accuracy_by_coefficient",
     "against",
     "answers_at",
     "attention_map",
@@ -29,18 +40,29 @@ __all__ = [
     "distributions",
     "film",
     "heatmap",
+    "history_curves",
     "layer_explorer",
+    "layer_map",
     "layer_panel",
     "loss_diagram",
+    "lowest_layer",
+    "noise_diagram",
+    "norms_beside",
     "predict",
     "print_changes",
     "print_table",
+    "random_noise",
     "residual_stream_diagram",
+    "sensitivity",
+    "sensitivity_by_layer",
+    "sensitivity_panels",
     "show",
+    "stored_change",
     "strength_panel",
     "strength_slider",
     "style",
     "target_length_diagram",
+    "targets_to_scale",
     "token_colours",
     "token_cosines",
     "token_panel",
