@@ -9,10 +9,19 @@ from .coefficient_figures import (
     sensitivity_panels,
     targets_to_scale,
 )
+from .coefficient_tables import print_stored_changes, print_toy
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .formatting import print_changes, print_table
-from .noise import layer_map, random_noise, sensitivity, sensitivity_by_layer
+from .noise import (
+    SENSITIVITY_TESTS,
+    layer_map,
+    mean_square,
+    random_noise,
+    sensitivity,
+    sensitivity_by_layer,
+    sensitivity_of_targets,
+)
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
 from .stored_runs import accuracy_by_coefficient, stored_change
@@ -23,6 +32,7 @@ from .widgets import coefficient_explorer, coefficient_panel, layer_explorer, la
 
 __all__ = [
     "ROLES",
+    "SENSITIVITY_TESTS",
     "Prediction",
     "TokenCosines",
     "ToyRun",
@@ -46,15 +56,19 @@ __all__ = [
     "layer_panel",
     "loss_diagram",
     "lowest_layer",
+    "mean_square",
     "noise_diagram",
     "norms_beside",
     "predict",
     "print_changes",
+    "print_stored_changes",
     "print_table",
+    "print_toy",
     "random_noise",
     "residual_stream_diagram",
     "sensitivity",
     "sensitivity_by_layer",
+    "sensitivity_of_targets",
     "sensitivity_panels",
     "show",
     "stored_change",

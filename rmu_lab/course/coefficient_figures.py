@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..unlearning.result import UnlearnResult
 
 
+_RECORDED = {"cosine": "mean cos(u, h) of the forget batch", "forget_norm": "mean ||h|| of the forget batch"}
+
+
 def targets_to_scale(norm: float, coefficients: Sequence[float]) -> Figure:
     """Draw one state and RMU's target for several c, all to the same scale, with the way from the one to the other.
 
@@ -149,7 +152,7 @@ def lowest_layer(layers: Sequence[int], values: Any) -> int:
     return layers[int(np.log(np.asarray(values, dtype=float)).mean(axis=1).argmin())]
 
 
-def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *, title: str, ylabel: str) -> Figure:
+def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *, title: str) -> Figure:
     """Draw what trainings of any number of steps recorded, over the steps.
 
     Parameters
@@ -157,7 +160,7 @@ def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *
     results
         label -> (role, result).
     key
-        what to draw, of each entry of ``result.history``: ``"cosine"``, ``"loss"`` ...
+        what to draw, of each entry of ``result.history``: ``"cosine"`` or ``"forget_norm"``.
     title
         the finding in a sentence.
     """
@@ -166,4 +169,4 @@ def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *
     for label, (role, result) in results.items():
         values = [step[key] for step in result.history]
         series[label] = (role, values + [float("nan")] * (longest - len(values)))
-    return curves(range(1, longest + 1), series, title=title, xlabel="training step", ylabel=ylabel)
+    return curves(range(1, longest + 1), series, title=title, xlabel="training step", ylabel=_RECORDED[key])

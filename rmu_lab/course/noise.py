@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..activations import map_above
+from ..activations import map_above, token_states
 from ..corpora import token_batches
 from ..randomness import torch_generator
 
@@ -116,3 +116,70 @@ def sensitivity_by_layer(
         pairs = (layer_map(model, tokenizer, text, k - 1, k) for text in texts)
         rows.append([float(phi(g, h, random_noise(h, size, relative=relative))) for h, g in pairs])
     return torch.tensor(rows)
+
+
+def sensitivity_of_targets(
+    phi: Sensitivity,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    targets: Sequence[Tensor],
+    start: Tensor,
+    *,
+    layer: int,
+    above: int,
+) -> Tensor:
+    """Measure Phi of the noise that steering is: xi = target - start, with `start` at every token but the first.
+
+    Parameters
+    ----------
+    phi
+        as `sensitivity`.
+    targets
+        (d,) each, such as c u for several c.
+    start
+        the state that is steered, (d,), such as the mean forget representation.
+    layer, above
+        the states are those after `layer`, and Phi is that of the layers from there up to `above`.
+
+    Returns
+    -------
+    Tensor
+        (targets, texts)
+    """
+    columns = []
+    for text in texts:
+        own, g = layer_map(model, tokenizer, text, layer, above)
+        h = start.to(own).expand_as(own)
+        columns.append([float(phi(g, h, target.to(own) - h)) for target in targets])
+    return torch.tensor(columns).T
+
+
+def mean_square(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], layer: int) -> float:
+    """Average ||h||^2 after a layer over the tokens of texts, each cut after 48 and without its first."""
+    states = token_states(model, tokenizer, texts, [layer], max_length=48)
+    return states.hidden[layer][states.counted].square().sum(dim=1).mean().item()
+
+
+def _made_up() -> tuple[Tensor, Tensor, Tensor]:
+    """States, noise and a rotation that have nothing to do with a model."""
+    generator = torch.Generator().manual_seed(0)
+    h, xi = torch.randn(2, 5, 8, generator=generator)
+    return h, xi, torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+
+
+_H, _XI, _ROTATION = _made_up()
+_RATIO = _XI.square().sum() / _H.square().sum()
+_ONES = torch.ones(2, 3)
+
+
+def _close(value: Any, expected: Tensor | float) -> bool:
+    return bool(abs(value - expected) < 1e-4)
+
+
+SENSITIVITY_TESTS: tuple[tuple[Callable[[Sensitivity], bool], str], ...] = (
+    (lambda f: _close(f(lambda x: x, _H, _XI), _RATIO), "if g does nothing, Phi is ||xi||² / ||h||², each over all tokens"),
+    (lambda f: _close(f(lambda x: x @ _ROTATION, _H, _XI), _RATIO), "a rotation g changes no norm, and so no Phi"),
+    (lambda f: _close(f(torch.square, _ONES, _ONES), 9), "divide by g(h), the output without the noise"),
+)
+"""Properties of Phi, each with a hint, for `core`."""
