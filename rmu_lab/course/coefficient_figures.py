@@ -44,7 +44,7 @@ def targets_to_scale(norm: float, coefficients: Sequence[float]) -> Figure:
         axes.text(c + 0.015 * reach, 0, "$c\\,u$", ha="left", va="bottom", fontsize=12, color=INK)
         axes.set(xlim=(-0.1 * reach, 1.1 * reach), ylim=(-0.06 * reach, 1.15 * norm), aspect="equal", xticks=[], yticks=[])
         axes.grid(visible=False)
-        axes.set_title(f"c = {c:g}, which is {c / norm:.2g} times ||h||", fontweight="normal", fontsize=10)
+        axes.set_title(f"c = {c:.3g}, which is {c / norm:.2g} times ||h||", fontweight="normal", fontsize=10)
     return figure
 
 
