@@ -252,8 +252,9 @@ def test_coefficient_panel_draws_the_stored_row():
     figure = coefficient_panel(STORED, row["coefficient"], row["seed"], row["steps"])
     left, middle, right = figure.axes
     assert [bar.get_height() for bar in left.patches] == [row["bio"]["accuracy"], row["general"]["accuracy"]]
-    assert list(middle.lines[0].get_xdata()) == row["forget cosine"]
-    assert list(right.lines[1].get_xdata()) == row["bio max logit"]
+    bars = [axes.collections[place].get_segments() for axes, place in ((middle, 0), (right, 1))]
+    for segments, values in zip(bars, (row["forget cosine"], row["bio max logit"]), strict=True):
+        assert [start[0] for start, _ in segments] == values[:-1]
     with pytest.raises(KeyError, match="no row with"):
         coefficient_panel(STORED, 1.0, 0, 40)
 

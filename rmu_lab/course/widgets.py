@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
 from matplotlib import pyplot as plt
+from matplotlib.ticker import PercentFormatter
 
 from .plots import GREY, ROLES, show
 
@@ -69,10 +71,10 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     left.set_xticklabels(["infectious\ndisease", "general"])
     left.set_title("black: base model", fontweight="normal", fontsize=10)
     cosines = {role: row[f"{role} cosine"] for role in ("forget", "retain")}
-    _cumulative(middle, record["quantiles"], cosines, "cos(u, h)", (-0.5, 1), legend="center left")
+    _token_bars(middle, record["quantiles"], cosines, "cos(u, h)", (-0.5, 1), legend="center left")
     if "bio max logit" in row:
         confidence = {"frozen": base["bio max logit"], "steered": row["bio max logit"]}
-        _cumulative(right, record["quantiles"], confidence, "MaxLogit on forget questions", (5, 40), legend="lower right")
+        _token_bars(right, record["quantiles"], confidence, "MaxLogit on forget questions", (5, 40), legend="lower right")
     else:
         right.set_axis_off()
         right.text(0.5, 0.5, "MaxLogit was measured\nafter the last step only", ha="center", va="center", color=GREY)
@@ -83,7 +85,7 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     return figure
 
 
-def _cumulative(
+def _token_bars(
     axes: plt.Axes,
     shares: Sequence[float],
     series: Mapping[str, Sequence[float]],
@@ -91,10 +93,18 @@ def _cumulative(
     limits: tuple[float, float],
     legend: Literal["center left", "lower right"],
 ) -> None:
+    """Draw stored quantiles as what they say: between two of them lie so many tokens, and nothing is known of where.
+
+    A curve through them would invent the values in between, which matters where a few tokens in a hundred jump.
+    """
+    middles, least = [(low + high) / 2 for low, high in pairwise(shares)], 0.005 * (limits[1] - limits[0])
+    names = {"frozen": "base model", "steered": "after RMU"}
     for role, values in series.items():
-        look = ROLES[role]
-        axes.plot(values, shares, color=look.colour, linestyle=look.line, label=role)
-    axes.set(xlabel=label, xlim=limits, ylabel="share below", ylim=(0, 1))
+        ends = [(low, max(high, low + least)) for low, high in pairwise(values)]  # wide enough to be seen
+        axes.hlines(middles, *zip(*ends, strict=True), color=ROLES[role].colour, linewidth=4, label=names.get(role, role))
+    axes.set(xlabel=label, xlim=limits, ylabel="share of tokens", ylim=(0, 1))
+    axes.set_title("each bar: 5% of the tokens", fontweight="normal", fontsize=10)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.locator_params(axis="x", nbins=5)
     axes.legend(loc=legend, frameon=True)
 

@@ -305,7 +305,7 @@ _TABLE = [
                 above("median cos(u, h), c = 1140", 0.9),
             )
         ),
-        shown=f"{COEFFICIENTS}#2-·-Six-coefficients,-three-directions",
+        shown=f"{COEFFICIENTS}#4.-Six-coefficients-in-the-real-model",
         shows="six coefficients",
     ),
     Claim(
@@ -324,8 +324,8 @@ _TABLE = [
                 above("correlation of c* with the cosine, up to block 15", 0),
             )
         ),
-        shown=f'{COEFFICIENTS}#4-·-The-"optimal"-coefficient'.replace('"', "%22"),
-        shows="the “optimal” coefficient",
+        shown=f"{COEFFICIENTS}#7.-The-optimal-coefficient",
+        shows="the optimal coefficient",
     ),
     Claim(
         id="eq19-optimal",
@@ -336,8 +336,8 @@ _TABLE = [
         "in 40 steps, three directions.",
         sources=(OPTIMUM, SHORTEST),
         rule=Rule((above("size of c*, in units of ‖h‖", 1), above("c = 28.5: points lost on bio", 20))),
-        shown=f"{COEFFICIENTS}#What-we-see:-the-verdict",
-        shows="verdict",
+        shown=f"{COEFFICIENTS}#7.-The-optimal-coefficient",
+        shows="the optimal coefficient",
     ),
     Claim(
         id="f1-depth",
@@ -347,7 +347,7 @@ _TABLE = [
         protocol="Noise of length 10 on each block's input, eight forget passages: blocks 3 and 5 over blocks 27 and 29.",
         sources=(SENSITIVITY,),
         rule=Rule((above("fall with depth, noise of fixed length", 10),)),
-        shown=f"{COEFFICIENTS}#3-·-Noise-sensitivity",
+        shown=f"{COEFFICIENTS}#First-half:-does-Phi-fall-with-depth?",
         shows="noise sensitivity",
     ),
     Claim(
@@ -361,7 +361,7 @@ _TABLE = [
             (above("fall with depth, noise of fixed length", 10),),
             against=(below("fall with depth, noise in units of ‖h‖", 2),),
         ),
-        shown=f"{COEFFICIENTS}#3-·-Noise-sensitivity",
+        shown=f"{COEFFICIENTS}#First-half:-does-Phi-fall-with-depth?",
         shows="noise sensitivity",
     ),
     Claim(
@@ -375,8 +375,8 @@ _TABLE = [
             (below(FOLLOWED, 1.5), below(RELATIVE, 1.5), below(FIXED, 1.5)),
             partly=(below(FOLLOWED, 1.5), below(RELATIVE, 1.5)),
         ),
-        shown=f"{COEFFICIENTS}#What-we-see:-the-verdict",
-        shows="verdict",
+        shown=f"{COEFFICIENTS}#Second-half:-is-Phi-smallest-right-after-the-steered-layer?",
+        shows="right after the steered layer?",
     ),
     Claim(
         id="f3-speed",
