@@ -11,6 +11,7 @@ from rmu_lab.course import (
     base_and_unlearned,
     before_and_after,
     bell_figure,
+    correlations,
     given_confidence,
     last_stream_above,
     late_logits,
@@ -187,12 +188,14 @@ def test_given_confidence_is_the_models(model, tokenizer):
     assert {number.value for number in changes.values()} == {0.0} and [*changes] == [*MEASURES]
 
 
-def test_late_logits_start_late_and_are_centred(model, tokenizer):
+def test_late_logits_start_late_and_correlate(model, tokenizer):
     texts = made_up_texts(2, seed=6)
     lengths = [len(tokenizer(each).input_ids) for each in texts]
     found = late_logits(model, tokenizer, texts, first=3)
     assert len(found) == sum(min(length, 64) - 3 for length in lengths)
-    torch.testing.assert_close(found.mean(-1), torch.zeros(len(found)), atol=1e-4, rtol=0)
+    one = torch.linspace(-1, 2, found.shape[1]) ** 2
+    expected = [np.corrcoef(row, one)[0, 1] for row in found.numpy()]
+    np.testing.assert_allclose(correlations(found, one), expected, atol=1e-4)
 
 
 def test_the_bootstrap_keeps_answers_whole():

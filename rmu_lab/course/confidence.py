@@ -170,11 +170,16 @@ def late_logits(
     first: int = 20,
     max_length: int = 64,
 ) -> Tensor:
-    """Return the logits at every token of the texts from place `first` on, (tokens, V), each row less its own mean."""
+    """Return the logits at every token of the texts from place `first` on, (tokens, V)."""
     (batch,) = token_batches(tokenizer, texts, len(texts), max_length)
     batch = batch.to(input_device(model))
     counted = batch.counted()
     counted[:, :first] = False
     with evaluating(model):
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[counted].float().cpu()
-    return logits - logits.mean(dim=-1, keepdim=True)
+        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[counted].float().cpu()
+
+
+def correlations(logits: Tensor, with_these: Tensor) -> Tensor:
+    """Correlate each row of logits, (tokens, V), with one vector of them over the vocabulary: (tokens,)."""
+    rows, one = logits - logits.mean(dim=-1, keepdim=True), with_these - with_these.mean()
+    return torch.nn.functional.cosine_similarity(rows, one, dim=-1)

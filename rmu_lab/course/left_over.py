@@ -47,8 +47,8 @@ def left_over_figure(
     look, spread = ROLES["direction"], (eta * len(direction)) ** 0.5
     axes.plot([target], [spread], look.marker, color=look.colour, markeredgecolor=INK, markersize=9,
               label=f"where Proposition 1 puts all tokens (eta = {eta:g})")  # fmt: skip
-    axes.text(target, spread - 12, f"$c = {target:g}$", ha="center", va="top", fontsize=NOTE, color=INK)
-    axes.set(xlabel="along u: $u \\cdot h$", ylabel="across u: norm of the rest", ylim=(-45, None))
+    axes.text(target, spread - 28, f"$c = {target:g}$", ha="center", va="top", fontsize=NOTE, color=INK)
+    axes.set(xlabel="along u: $u \\cdot h$", ylabel="across u: norm of the rest", ylim=(-70, None))
     axes.set_title(title)
     axes.legend(loc="upper center", frameon=True, markerscale=1.5)
     return figure
