@@ -10,11 +10,23 @@ from .coefficient_figures import (
     targets_to_scale,
 )
 from .coefficient_tables import print_stored_changes, print_toy
+from .confidence import (
+    as_chat,
+    base_and_unlearned,
+    before_and_after,
+    correlations,
+    given_confidence,
+    late_logits,
+    over_prompts,
+    written_changes,
+)
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .first_figures import cost_figure, hide_or_erase_diagram, strength_curves
 from .formatting import print_changes, print_table
 from .lead_in import cosine_after, lead_figure
+from .left_over import left_over_figure
+from .linearisation import bell_figure, last_stream_above, linearisation_diagram, logits_above, rmu_direction
 from .moves import Moves, moves_figure, moves_of, over_texts
 from .noise import (
     SENSITIVITY_TESTS,
@@ -30,10 +42,12 @@ from .plots import ROLES, accuracy_bars, against, curves, distributions, film, h
 from .predictions import Prediction, predict
 from .ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
 from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
+from .spread import max_logit_figure, measure_spread, spread_figure
 from .stored_runs import accuracy_by_coefficient, stored_change
 from .strength import answers_at, strength_panel, strength_slider
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
+from .turning import turned, turning_explorer, turning_panel
 from .widgets import coefficient_explorer, coefficient_panel, layer_explorer, layer_panel
 
 __all__ = [
@@ -48,28 +62,41 @@ __all__ = [
     "accuracy_by_coefficient",
     "against",
     "answers_at",
+    "as_chat",
     "attention_map",
     "attention_weights",
+    "base_and_unlearned",
+    "before_and_after",
+    "bell_figure",
     "check",
     "claim",
     "coefficient_explorer",
     "coefficient_panel",
     "core",
+    "correlations",
     "cosine_after",
     "cost_figure",
     "curves",
     "distributions",
     "film",
+    "given_confidence",
     "heatmap",
     "hide_or_erase_diagram",
     "history_curves",
+    "last_stream_above",
+    "late_logits",
     "layer_explorer",
     "layer_map",
     "layer_panel",
     "lead_figure",
+    "left_over_figure",
+    "linearisation_diagram",
+    "logits_above",
     "loss_diagram",
     "lowest_layer",
+    "max_logit_figure",
     "mean_square",
+    "measure_spread",
     "most_alike",
     "moves_figure",
     "moves_of",
@@ -77,6 +104,7 @@ __all__ = [
     "norm_and_attention",
     "norms_beside",
     "norms_by_layer",
+    "over_prompts",
     "over_texts",
     "package_direction",
     "package_rmu_loss",
@@ -90,11 +118,13 @@ __all__ = [
     "ready_topic",
     "received",
     "residual_stream_diagram",
+    "rmu_direction",
     "sensitivity",
     "sensitivity_by_layer",
     "sensitivity_of_targets",
     "sensitivity_panels",
     "show",
+    "spread_figure",
     "stored_change",
     "strength_curves",
     "strength_panel",
@@ -111,5 +141,9 @@ __all__ = [
     "toy_rmu_panel",
     "train_toy",
     "train_with",
+    "turned",
     "turning_diagram",
+    "turning_explorer",
+    "turning_panel",
+    "written_changes",
 ]

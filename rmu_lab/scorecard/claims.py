@@ -194,7 +194,7 @@ _TABLE = [
                 below("share of logits told from normal (p < 0.01)", 0.1),
             )
         ),
-        shown=f"{THEORY}#2-·-Proposition-1",
+        shown=f"{THEORY}#2.-Proposition-1",
         shows="Proposition 1",
     ),
     Claim(
@@ -212,8 +212,8 @@ _TABLE = [
                 below("share of it predictable from the text", 0.1),
             )
         ),
-        shown=f"{THEORY}#3-·-Where-it-breaks",
-        shows="where it breaks",
+        shown=f"{THEORY}#4.-What-training-really-leaves-over",
+        shows="what training leaves over",
     ),
     Claim(
         id="prop1-variance",
@@ -224,7 +224,7 @@ _TABLE = [
         "100 to 3000. Slope 1 if variance grows like c².",
         sources=(SPREAD,),
         rule=Rule((above("slope of log spread over texts", 0.5),)),
-        shown=f"{THEORY}#5-·-Does-larger-c-mean-more-random-logits?",
+        shown=f"{THEORY}#3.-Does-a-larger-c-make-the-logits-more-random?",
         shows="larger c, more random?",
     ),
     Claim(
@@ -236,7 +236,7 @@ _TABLE = [
         "from 100 to 3000, five directions. A shift common to all logits is taken away.",
         sources=(SPREAD,),
         rule=Rule((above("slope of log spread over noise", 0),)),
-        shown=f"{THEORY}#5-·-Does-larger-c-mean-more-random-logits?",
+        shown=f"{THEORY}#3.-Does-a-larger-c-make-the-logits-more-random?",
         shows="larger c, more random?",
     ),
     Claim(
@@ -254,7 +254,7 @@ _TABLE = [
             ),
             against=(below("slope of log spread over noise", 0),),
         ),
-        shown=f"{THEORY}#What-we-see:-the-verdict",
+        shown=f"{THEORY}#5.-Verdicts",
         shows="verdict",
     ),
     Claim(
@@ -265,7 +265,7 @@ _TABLE = [
         protocol="32 forget test questions, greedy, 30 new tokens, before and after RMU with c = 570, twelve directions.",
         sources=(CONFIDENCE,),
         rule=Rule((below("MaxLogit, unlearned less base", 0),)),
-        shown=f"{THEORY}#1-·-Seeing-confidence-fall",
+        shown=f"{THEORY}#1.-Seeing-confidence-fall",
         shows="seeing confidence fall",
     ),
     Claim(
@@ -276,7 +276,7 @@ _TABLE = [
         protocol="Standard deviation of the same MaxLogit values.",
         sources=(CONFIDENCE,),
         rule=Rule((below("s.d. of MaxLogit, unlearned / base", 1),)),
-        shown=f"{THEORY}#1-·-Seeing-confidence-fall",
+        shown=f"{THEORY}#1.-Seeing-confidence-fall",
         shows="seeing confidence fall",
     ),
     Claim(
@@ -287,7 +287,7 @@ _TABLE = [
         protocol="Excess kurtosis of the same MaxLogit values; 0 for a normal distribution.",
         sources=(CONFIDENCE,),
         rule=Rule((below("excess kurtosis of MaxLogit", 1), above("excess kurtosis of MaxLogit", -1))),
-        shown=f"{THEORY}#1-·-Seeing-confidence-fall",
+        shown=f"{THEORY}#1.-Seeing-confidence-fall",
         shows="seeing confidence fall",
     ),
     Claim(
