@@ -123,7 +123,7 @@ def sensitivity_panels(
     steered
         the layer that RMU steered, as a dotted line.
     """
-    figure, row = plt.subplots(1, len(panels), figsize=(1.4 + 3.4 * len(panels), 3.5), sharey=True, squeeze=False)
+    figure, row = plt.subplots(1, len(panels), figsize=(1.4 + 2.9 * len(panels), 3.2), sharey=True, squeeze=False)
     for axes, (name, (layers, series)) in zip(row[0], panels.items(), strict=True):
         for label, (role, values) in series.items():
             look, logs = ROLES[role], np.log(np.asarray(values, dtype=float))
@@ -164,9 +164,12 @@ def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *
     title
         the finding in a sentence.
     """
-    longest = max(len(result.history) for _, result in results.values())
-    series: dict[str, Series] = {}
+    figure, axes = plt.subplots()
     for label, (role, result) in results.items():
-        values = [step[key] for step in result.history]
-        series[label] = (role, values + [float("nan")] * (longest - len(values)))
-    return curves(range(1, longest + 1), series, title=title, xlabel="training step", ylabel=_RECORDED[key])
+        look, values = ROLES[role], [step[key] for step in result.history]
+        axes.plot(range(1, len(values) + 1), values, color=look.colour, linestyle=look.line, marker=look.marker, markevery=5,
+                  markersize=5, label=label)  # fmt: skip
+    axes.set(xlabel="training step", ylabel=_RECORDED[key])
+    axes.set_title(title)
+    axes.legend(loc="upper right", frameon=True)
+    return figure
