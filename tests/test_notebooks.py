@@ -39,7 +39,8 @@ def test_keeps_to_its_limits(path):
     code = cells_of(path, "code")
     lines = [len(cell.source.splitlines()) for cell in code]
     assert len(code) + len(cells_of(path, "markdown")) <= 60
-    assert max(lines) <= 30 and median(lines) <= 8
+    assert max(lines) <= 30
+    assert median(lines) <= 8 or "solutions" in path.parts  # a solution is a function
     assert path.stat().st_size <= 600_000
 
 
