@@ -52,7 +52,7 @@ def loss_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Te
         squares = (hidden(model, forget, moved) - c * u).square().sum(dim=-1)
 
     def near(loss: Tensor, value: float) -> bool:
-        return abs(float(loss) / value - 1) < 1e-3
+        return abs(loss.item() / value - 1) < 1e-3
 
     def at(losses: Callable, matrices: Mapping[str, Tensor] = moved) -> Any:
         return losses(model, matrices, forget, retain, u, c)
@@ -70,7 +70,7 @@ def loss_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Te
         (lambda losses: not near(at(losses)[0], right[0] / len(u)), "sum the squares over the d entries of a token, and "
          "average over tokens only"),
         (lambda losses: near(at(losses)[0], right[0]), "the forget loss is the mean over counted tokens of ||h - c u||^2"),
-        (lambda losses: float(at(losses, untouched)[1]) < 1e-3, "before training the retain loss is 0: compare the retain "
+        (lambda losses: at(losses, untouched)[1].item() < 1e-3, "before training the retain loss is 0: compare the retain "
          "batch with itself, seen by the model's own matrices"),
         (lambda losses: near(at(losses)[1], right[1]), "h_frozen comes from hidden(model, retain_batch, {}), without the "
          "trained matrices; the retain loss is the mean over counted tokens of ||h - h_frozen||^2"),
@@ -105,7 +105,21 @@ def loop_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Te
         (watched, "call watch(trained) after each step, unless watch is None"),
         (
             lambda train: distance_share(train(model, pairs, u, **settings), right, model) < 1e-3,
-            "after three steps your matrices are not the package's: call optimizer.zero_grad() before backward(), and "
-            "multiply the retain loss by alpha",
+            "after three steps your matrices are not the package's: call optimizer.zero_grad() before each backward(), "
+            "multiply the retain loss by alpha, and give AdamW weight_decay=0.0",
         ),
     ]
+
+
+def first_step_tests(step: Callable[[Tensor], Tensor], gradient: Tensor) -> list[Test]:
+    """Tests of ``step(gradient)``, Adam's first change of a weight with a learning rate of 0.007, for `check`."""
+    weight = torch.zeros_like(gradient, requires_grad=True)
+    weight.grad = gradient.clone()
+    torch.optim.AdamW([weight], lr=7e-3, weight_decay=0.0).step()
+    return [
+        (lambda made: made.shape == gradient.shape, "return a change for each entry of the gradient"),
+        (lambda made: bool((made * gradient <= 0).all()), "the weight moves against its gradient: mind the minus"),
+        (lambda made: torch.allclose(made, step(1000 * gradient), rtol=1e-3), "a loss a thousand times as large gives the "
+         "same step: correct m and v for their start"),
+        (lambda made: torch.allclose(made, weight.detach(), rtol=1e-3), "it differs from torch.optim.AdamW's first step"),
+    ]  # fmt: skip

@@ -91,9 +91,7 @@ def train_rmu(
 def distance_share(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], model: PreTrainedModel) -> float:
     """Return the distance between two trainings' matrices as a share of how far training moved them: the largest of all."""
     with torch.no_grad():
-        shares = [
-            (ours[name] - each).norm() / (each - model.get_parameter(name)).norm() for name, each in theirs.items()
-        ]
+        shares = [(ours[name] - each).norm() / (each - model.get_parameter(name)).norm() for name, each in theirs.items()]
     return float(max(shares))
 
 
@@ -114,6 +112,11 @@ def swapped(model: PreTrainedModel, matrices: Mapping[str, Tensor]) -> Iterator[
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Watching
+
+
+def departure(cosine: Sequence[float], above: float = 0.4) -> int | None:
+    """Return the first step at which mean cos(u, h) exceeds `above`, None if none does; entry 0 is before training."""
+    return next((step for step, value in enumerate(cosine) if value > above), None)
 
 
 class Watch:
