@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from .diagrams import INK, LABEL, NOTE, arrow
-from .plots import GREY, ROLES, curves, film, show
+from .plots import GREY, ROLES, film, show
 from .widgets import labelled_slider
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def show_tug_of_war(settings: Mapping[str, tuple[float, float]], title: str, rea
     reach
         how far the axis goes, in units of h.
     """
-    figure, axes = plt.subplots(figsize=(7.4, 3.7))
+    figure, axes = plt.subplots(figsize=(6.6, 3.3))
     far, pull = np.linspace(0, reach, 50), ROLES["direction"]
     axes.axhline(1, color=pull.colour, linestyle=pull.line, linewidth=2.4)
     axes.text(reach, 1.03, "pull on forget tokens", ha="right", va="bottom", fontsize=LABEL, color=INK)
@@ -111,7 +111,7 @@ def show_tug_of_war(settings: Mapping[str, tuple[float, float]], title: str, rea
 
 def show_course(watch: Watch, c: float) -> None:
     """Show what a `Watch` saw: the move along u, ||h|| and cos(u, h) of forget and retain texts, step by step."""
-    figure, row = plt.subplots(1, 3, figsize=(11.4, 3.7))
+    figure, row = plt.subplots(1, 3, figsize=(10.4, 3.3))
     panels = {"mean move along u": watch.along, "mean ||h||": watch.norm, "mean cos(u, h)": watch.cosine}
     last = len(watch.frames) - 1
     for axes, (label, values) in zip(row, panels.items(), strict=True):
@@ -134,10 +134,10 @@ def show_course(watch: Watch, c: float) -> None:
 
 def show_first_steps(watch: Watch, last: int, title: str) -> None:
     """Show the move along u up to step `last`, close enough to see what the whole course hides."""
-    figure, axes = plt.subplots(figsize=(7.6, 3.5))
+    figure, axes = plt.subplots(figsize=(7.2, 3.3))
     _lines(axes, watch.along, last)
     axes.axhline(0, color=ROLES["frozen"].colour, linewidth=1)
-    axes.set(xlabel="step", ylabel="mean move along u", xlim=(0, last))
+    axes.set(xlabel="step", ylabel="mean move along u", xlim=(0, last), xticks=range(0, last + 1, 2))
     axes.set_title(title)
     axes.legend()
     words = [f"{role} {', '.join(f'{value:.1f}' for value in values[: last + 1])}" for role, values in watch.along.items()]
@@ -152,10 +152,11 @@ def _lines(axes: Axes, values: Mapping[str, Sequence[float]], last: int) -> None
 
 
 def show_film(watch: Watch, steps: Sequence[int], title: str) -> None:
-    """Show the tokens of a `Watch` in the plane of u after some of its steps."""
+    """Show the tokens of a `Watch` in the plane of u after some of its steps; the few far across u are left out."""
     frames = {f"step {step}": {role: each.numpy() for role, each in watch.frames[step].items()} for step in steps}
     words = "; ".join(f"step {step}: {_means(watch, step)}" for step in steps)
     figure = film(frames, title=title, labels=("along u", "across u"))
+    figure.axes[0].set_ylim(_across(watch))
     show(figure, alt=f"Tokens in the plane of u. Mean move along u, {words}.")
 
 
@@ -164,8 +165,8 @@ def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
 
     For readers without a kernel there is `show_film`.
     """
-    every = np.concatenate([points.numpy() for frame in watch.frames for points in frame.values()])
-    (left, low), (right, high) = every.min(axis=0), every.max(axis=0)
+    along = np.concatenate([points[:, 0].numpy() for frame in watch.frames for points in frame.values()])
+    low, high = _across(watch)
 
     def draw(step: int) -> None:
         figure, axes = plt.subplots(figsize=(6.6, 3.8))
@@ -174,7 +175,7 @@ def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
             axes.scatter(*points.numpy().T, s=14, marker=look.marker, color=look.colour, alpha=0.5, linewidths=0, label=role)
         axes.axvline(c, color=ROLES["direction"].colour, linestyle=":", linewidth=2)
         axes.text(c, high, " c", va="top", fontsize=LABEL)
-        axes.set(xlim=(left, max(right, 1.05 * c)), ylim=(low, high), xlabel="along u", ylabel="across u")
+        axes.set(xlim=(along.min(), max(along.max(), 1.05 * c)), ylim=(low, high), xlabel="along u", ylabel="across u")
         axes.set_title(f"After step {step}")
         axes.legend(loc="lower right", markerscale=1.5)
         show(figure, alt=f"Tokens in the plane of u after step {step}. Mean move along u: {_means(watch, step)}.")
@@ -184,14 +185,27 @@ def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
     return ipywidgets.interactive(draw, step=slider)
 
 
+def _across(watch: Watch) -> tuple[float, float]:
+    """Return limits across u that hold 96 in 100 tokens."""
+    every = np.concatenate([points[:, 1].numpy() for frame in watch.frames for points in frame.values()])
+    low, high = np.quantile(every, [0.03, 0.99])
+    return low - 0.15 * (high - low), high + 0.15 * (high - low)
+
+
 def _means(watch: Watch, step: int) -> str:
     return ", ".join(f"{role} {values[step]:.1f}" for role, values in watch.along.items())
 
 
 def show_paths(paths: Mapping[str, tuple[str, Sequence[float]]], title: str) -> None:
     """Show mean cos(u, h) over steps for several settings: label -> (role, values)."""
-    figure = curves(range(len(next(iter(paths.values()))[1])), paths, title=title, xlabel="step",
-                    ylabel="mean cos(u, h), held-out forget texts")  # fmt: skip
+    figure, axes = plt.subplots(figsize=(6.8, 3.6))
+    for label, (role, path) in paths.items():
+        look = ROLES[role]
+        axes.plot(range(len(path)), path, color=look.colour, linestyle=look.line, linewidth=2, marker=look.marker,
+                  markevery=5, markersize=5, label=label)  # fmt: skip
+    axes.set(xlabel="step", ylabel="mean cos(u, h), held-out forget texts")
+    axes.set_title(title)
+    axes.legend(loc="upper left")
     words = "; ".join(f"{label}: {path[len(path) // 2]:.2f}, {path[-1]:.2f}" for label, (_, path) in paths.items())
     show(figure, alt=f"Mean cosine half-way and after the last step. {words}.")
 
@@ -227,7 +241,7 @@ def show_trade_off(outcomes: Mapping[float, Mapping[float, Outcome]], base: tupl
     base
         forget and general accuracy of the base model.
     """
-    figure, axes = plt.subplots(figsize=(7.8, 4.8))
+    figure, axes = plt.subplots(figsize=(7.2, 4.4))
     box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
     for role, (c, points) in zip(_IN_TURN, outcomes.items(), strict=False):
         look, (x, y) = ROLES[role], zip(*points.values(), strict=True)
@@ -249,7 +263,7 @@ def show_trade_off(outcomes: Mapping[float, Mapping[float, Outcome]], base: tupl
 
 def show_speed(outcomes: Mapping[float, Mapping[float, Outcome]], base: tuple[float, float], title: str) -> None:
     """Show forget and general accuracy over steps, a line for each c, with intervals: c -> steps -> outcome in points."""
-    figure, row = plt.subplots(1, 2, figsize=(10.4, 3.9))
+    figure, row = plt.subplots(1, 2, figsize=(9.4, 3.4))
     for place, (axes, label) in enumerate(zip(row, PANELS.values(), strict=True)):
         for offset, (role, (c, by_step)) in enumerate(zip(_IN_TURN, outcomes.items(), strict=False)):
             look, shown = ROLES[role], [pair[place] for pair in by_step.values()]

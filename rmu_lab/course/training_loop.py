@@ -150,6 +150,10 @@ class Watch:
         """Role -> (tokens, 2): each token along u, and across it towards where forget text differs from retain text."""
         self({})
 
+    def arrived(self, role: str, beyond: float) -> float:
+        """Return the share of tokens that stand further than `beyond` along u after the last step."""
+        return (self.frames[-1][role][:, 0] > beyond).float().mean().item()
+
     def __call__(self, matrices: Mapping[str, Tensor]) -> None:
         """Note where the texts stand with these matrices."""
         frame = {}
