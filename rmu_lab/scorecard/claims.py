@@ -387,7 +387,7 @@ _TABLE = [
         "40 and 80 steps.",
         sources=(FRONT,),
         rule=Rule(_speed),
-        shown=f"{TRAINING}#What-we-see:-the-verdict-on-F3",
+        shown=f"{TRAINING}#6.-The-verdict-on-Figure-3",
         shows="verdict on F3",
     ),
     Claim(
@@ -398,7 +398,7 @@ _TABLE = [
         protocol="The same runs on 100 general questions: equal α and steps.",
         sources=(FRONT,),
         rule=Rule(_price),
-        shown=f"{TRAINING}#What-we-see:-the-verdict-on-F3",
+        shown=f"{TRAINING}#6.-The-verdict-on-Figure-3",
         shows="verdict on F3",
     ),
     Claim(
