@@ -40,7 +40,7 @@ def test_keeps_to_its_limits(path):
     lines = [len(cell.source.splitlines()) for cell in code]
     assert len(code) + len(cells_of(path, "markdown")) <= 60
     assert max(lines) <= 30
-    assert median(lines) <= 8 or "solutions" in path.parts  # a solution is a function
+    assert median(lines) <= 8 or path.parent != FOLDER  # solutions are whole functions, appendices for who reads on
     assert path.stat().st_size <= 600_000
 
 

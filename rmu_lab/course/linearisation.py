@@ -122,7 +122,7 @@ def _linearised(axes: Axes, deviation: float) -> None:
     axes.plot([0], [0], marker="o", color=INK, markersize=7, zorder=5)
     axes.text(0.1, -0.32, "$z$", fontsize=12, color=INK)
     inside = np.array([-2 * deviation, 2 * deviation])
-    axes.axvspan(*inside, ymax=0.08, color=GREY, alpha=0.35, linewidth=0)
+    axes.axvspan(inside[0], inside[1], ymax=0.08, color=GREY, alpha=0.35, linewidth=0)
     axes.text(0, -2.62, "noise, ±2 s.d.", ha="center", va="bottom", fontsize=NOTE, color=INK)
     for place, values, look in ((-2.45, slope * inside, line), (-2.25, _curve(inside), curve)):
         axes.plot([place] * 2, values, color=look.colour, linewidth=6, solid_capstyle="butt", clip_on=True)

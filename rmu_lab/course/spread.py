@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,8 @@ class _NormAlone:
 
     def __init__(self, model: PreTrainedModel, eta: float):
         weight = model.get_output_embeddings().weight.detach().float()
-        rows = final_norm(model).weight.detach().float() * (weight - weight.mean(dim=0))
+        scale = cast(Tensor, final_norm(model).weight)
+        rows = scale.detach().float() * (weight - weight.mean(dim=0))
         self.moments, self.eta = rows.T @ rows / len(rows), eta
 
     def __call__(self, h: Tensor) -> float:
@@ -112,8 +113,8 @@ def spread_figure(found: Spread, *, title: str) -> Figure:
         "final norm alone: divide by the stream's norm": ("retain", found.norm_alone.reshape(flat).T),
     }
     _, axes = plt.subplots(figsize=(7.4, 4.2))
-    labels = {"xlabel": "coefficient c", "ylabel": "standard deviation of a logit"}
-    return curves(found.coefficients, series, title=title, log="xy", axes=axes, **labels)
+    names: dict[str, Any] = {"xlabel": "coefficient c", "ylabel": "standard deviation of a logit"}
+    return curves(found.coefficients, series, title=title, log="xy", axes=axes, **names)
 
 
 def max_logit_figure(found: Spread, *, title: str) -> Figure:
@@ -122,5 +123,5 @@ def max_logit_figure(found: Spread, *, title: str) -> Figure:
     series = {
         f"direction {n}": (looks[n % len(looks)], row.mean(axis=0)) for n, row in enumerate(found.max_logit)
     }  # (texts, c) each
-    labels = {"xlabel": "coefficient c", "ylabel": "MaxLogit, mean over texts"}
-    return curves(found.coefficients, series, title=title, log="x", **labels)
+    names: dict[str, Any] = {"xlabel": "coefficient c", "ylabel": "MaxLogit, mean over texts"}
+    return curves(found.coefficients, series, title=title, log="x", **names)

@@ -38,7 +38,7 @@ def stored_runs(part: str = "front", **changes: Any) -> list[SweepRow]:
     KeyError
         if there are none.
     """
-    setting = UnlearnConfig(**{"method": "rmu", "coefficient": 570.0} | changes)
+    setting = replace(UnlearnConfig(method="rmu", coefficient=570.0), **changes)
     rows = [row for row in _part(part) if isinstance(row.config, UnlearnConfig) and replace(row.config, seed=0) == setting]
     if not rows:
         raise KeyError(f"training/{part}.jsonl has no run with {changes}.")
@@ -83,7 +83,9 @@ def outcomes(**values: Sequence[float]) -> dict[float, dict[float, Outcome]]:
     >>> outcomes(coefficient=[228, 570], steps=[10, 40])[228][40]
     """
     (first, ones), (second, others) = values.items()
-    found = {one: {other: stored_runs(**{first: one, second: other}) for other in others} for one in ones}
+    pairs: dict[float, dict[float, dict[str, Any]]]
+    pairs = {one: {other: {first: one, second: other} for other in others} for one in ones}
+    found = {one: {other: stored_runs(**changes) for other, changes in each.items()} for one, each in pairs.items()}
     return {
         one: {other: (level(rows, "bio"), level(rows, "general")) for other, rows in each.items()}
         for one, each in found.items()

@@ -81,7 +81,7 @@ def loss_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Te
 def loop_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Tensor) -> list[Test]:
     """Tests of `train(model, pairs, u, c, alpha, lr, watch)`."""
     pairs = batch_pairs(tokenizer, _FORGET, _RETAIN) * 3
-    settings = {"c": 570.0, "alpha": 30.0, "lr": 5e-3}
+    settings: dict[str, Any] = {"c": 570.0, "alpha": 30.0, "lr": 5e-3}
     own = {name: matrix.detach().clone() for name, matrix in trained_copies(model).items()}
     right = train_rmu(model, pairs, u, **settings)
 

@@ -172,7 +172,9 @@ def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
         figure, axes = plt.subplots(figsize=(6.6, 3.8))
         for role, points in watch.frames[step].items():
             look = ROLES[role]
-            axes.scatter(*points.numpy().T, s=14, marker=look.marker, color=look.colour, alpha=0.5, linewidths=0, label=role)
+            axes.scatter(
+                points[:, 0], points[:, 1], s=14, marker=look.marker, color=look.colour, alpha=0.5, linewidths=0, label=role
+            )
         axes.axvline(c, color=ROLES["direction"].colour, linestyle=":", linewidth=2)
         axes.text(c, high, " c", va="top", fontsize=LABEL)
         axes.set(xlim=(along.min(), max(along.max(), 1.05 * c)), ylim=(low, high), xlabel="along u", ylabel="across u")
