@@ -41,7 +41,7 @@ def setting_of(config: UnlearnConfig) -> Setting:
 
 
 def rows_at(rows: Iterable[SweepRow], method: str, layers: Iterable[int]) -> dict[Setting, dict[int, list[SweepRow]]]:
-    """Sort a method's rows by setting and layer; a setting that was not tried at every layer, or failed at one, is left out."""
+    """Sort a method's rows by setting and layer, without settings that were not tried at every layer or failed at one."""
     layers = tuple(layers)
     found: dict[Setting, dict[int, list[SweepRow]]] = {}
     for row in rows:
