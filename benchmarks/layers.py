@@ -5,7 +5,8 @@
 `tuning` asks `dev` questions with a direction of its own; `chosen` follows from it: for each method and each set of
 layers the best setting, at most five points of general accuracy lost on `dev`. The search begins with six settings
 of each method and goes on until each choice has been held against its neighbours on all four sides; what one method's
-choice asks for, both methods get. Chosen settings are scored on `test` questions with three other directions.
+choice asks for, both methods get. Chosen settings, also those of the first six, are scored on `test` questions with
+three other directions.
 `targets` and `factors` ask `test` questions and choose nothing. A part that was stopped goes on where it was.
 """
 
@@ -16,20 +17,13 @@ from rich.console import Console
 
 from rmu_lab import SweepRow, UnlearnConfig, grid, load_corpus, load_model, load_questions, sweep
 from rmu_lab.sweeps.choice import Setting, choose, neighbours
+from rmu_lab.sweeps.layer_search import LAYERS, METHODS, SETS
 
-LAYERS = (3, 7, 12, 17, 22, 27)
-SETS = {
-    "all": LAYERS,
-    "late": (17, 22, 27),
-    "early": (3, 7, 12),
-    **{str(layer): (layer,) for layer in (7, 17, 27, 3, 12, 22)},
-}
 SEEDS, DEV_SEED = (0, 1, 2), 100  # of the direction u
 BETAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 NORM = 114.0  # median ||h|| after block 7, in whose units RMU's one coefficient for all layers is chosen
 ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 START = [(beta, alpha) for beta in (2.0, 5.0, 10.0) for alpha in (30.0, 300.0)]  # betas of those of Dang et al. 2024
-METHODS = ("rmu", "adaptive_rmu")
 
 TARGETS = [
     *grid(layer=[7, 27], norm_per=["token", "text", "first batch"], seed=SEEDS),
@@ -100,8 +94,9 @@ def main() -> None:
             tried = list(dict.fromkeys([*tried, *more]))
 
     tried = [config for beta, alpha in START for config in configs(beta, alpha, LAYERS)]
+    run("chosen", chosen(run("tuning", tried, "dev", 100), [*SETS]), "test", 100)
     names: list[str] = []
-    for part in (["all"], [name for name in SETS if name != "all"]):
+    for part in (["all"], ["27", "22", "17"], ["7", "3", "12"]):
         names += part
         tried = search(tried, names)
         run("chosen", chosen(run("tuning", tried, "dev", 100), names), "test", 100)

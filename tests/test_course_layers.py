@@ -26,6 +26,7 @@ from rmu_lab.course import (
     plans_figure,
     print_accuracies,
     print_numbers,
+    print_picks,
     search_map,
 )
 from rmu_lab.course.factorial import runs_by_signs
@@ -97,7 +98,7 @@ def test_factorial_figures_are_drawn():
 def test_figures_of_a_search_are_drawn():
     search = made_up_search()
     assert len(search_map(search, "all", title="Seen").axes) == 3
-    assert len(plans_figure(search, [*PLANS], TOPICS, title="Seen").axes) == 6
+    assert len(plans_figure(search, [*PLANS], TOPICS, title="Seen").axes) == 4
     assert len(luck_figure(search, {"bio": "forget", "general": "retain"}, title="Seen").axes) == 2
     assert luck(search, "bio")["rmu", 27] == (pytest.approx(40), pytest.approx(41))
 
@@ -141,3 +142,5 @@ def test_tables_of_numbers_are_printed(capsys):
     printed = capsys.readouterr().out
     assert "1.5 [1.0, 2.0]" in printed
     assert printed.splitlines()[-1].split() == ["live", "80%", "79%"]
+    print_picks([{"question": "Which?", "choices": ["a cat", "a dog"], "answer": 0}], {"base": BASE.scores["bio"]})
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["Which?", "a", "cat", "*"]

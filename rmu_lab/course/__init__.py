@@ -6,7 +6,7 @@ from .exercises import check, core
 from .factorial import effect, effects_figure, floor_figure, runs_by_signs
 from .formatting import print_changes, print_table
 from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
-from .number_tables import print_accuracies, print_numbers
+from .number_tables import print_accuracies, print_numbers, print_picks
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
 from .search_figures import luck_figure, plans_figure, search_map
@@ -56,6 +56,7 @@ __all__ = [
     "print_accuracies",
     "print_changes",
     "print_numbers",
+    "print_picks",
     "print_table",
     "residual_stream_diagram",
     "runs_by_signs",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ..estimates import Number
 from ..evaluate import Accuracy
@@ -33,3 +34,20 @@ def print_accuracies(rows: Mapping[str, Mapping[str, Accuracy]], heading: str = 
     print_table(
         [[label, *(f"{scores[name].accuracy:.0%}" for name in sets)] for label, scores in rows.items()], [heading, *sets]
     )
+
+
+def print_picks(questions: Iterable[Mapping[str, Any]], scores: Mapping[str, Accuracy]) -> None:
+    """Print which option each model chooses, a row for each question; ``*`` marks right ones.
+
+    Parameters
+    ----------
+    questions
+        at most eight.
+    scores
+        model -> what it answered to these questions.
+    """
+    cells = []
+    for number, row in enumerate(questions):
+        picked = (score.predictions[number] for score in scores.values())
+        cells.append([row["question"], *(row["choices"][option] + " *" * (option == row["answer"]) for option in picked)])
+    print_table(cells, ["question", *scores])

@@ -20,17 +20,11 @@ if TYPE_CHECKING:
     from .rows import SweepRow
 
 LAYERS = (3, 7, 12, 17, 22, 27)
-EARLY, LATE = (3, 7, 12), (17, 22, 27)
-SETS: dict[str, tuple[int, ...]] = {
-    "all": LAYERS,
-    "late": LATE,
-    "early": EARLY,
-    **{str(layer): (layer,) for layer in (7, 17, 27, 3, 12, 22)},
-}
+LATE = (17, 22, 27)
+SETS: dict[str, tuple[int, ...]] = {"all": LAYERS, **{str(layer): (layer,) for layer in LAYERS}}
 """Sets of layers, for each of which a setting of its own is chosen."""
 PLANS: dict[str, dict[int, str]] = {
     "one for all layers": dict.fromkeys(LAYERS, "all"),
-    "one early, one late": {layer: "early" if layer in EARLY else "late" for layer in LAYERS},
     "one for each layer": {layer: str(layer) for layer in LAYERS},
 }
 """By how much is searched: which set's setting each layer gets."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rmu_lab import RmuLabError, SweepRow, UnlearnConfig
 from rmu_lab.evaluate import Accuracy, wilson_interval
 from rmu_lab.sweeps.choice import choose, neighbours, rows_at
-from rmu_lab.sweeps.layer_search import EARLY, LATE, LAYERS, METHODS, PLANS, SETS, LayerSearch, crossed
+from rmu_lab.sweeps.layer_search import LATE, LAYERS, METHODS, PLANS, SETS, LayerSearch, crossed
 
 QUESTIONS = 100
 
@@ -96,17 +96,17 @@ def made_up_search() -> LayerSearch:
             row(config(10, 30, layer, method), 40 if layer in LATE else 80, 79),
         ]
         for beta, seed in itertools.product((5, 10), (0, 1, 2)):
-            tested.append(row(config(beta, 30, layer, method, seed), 60 - beta - seed + (layer in EARLY), 88))
+            tested.append(row(config(beta, 30, layer, method, seed), 60 - beta - seed + (layer not in LATE), 88))
     return LayerSearch(tuning, tested)
 
 
 def test_choices_are_nested_and_what_they_lose_is_read_from_test():
     search = made_up_search()
-    assert search.choice("early", "rmu").setting == (5, 30) == search.choice("3", "rmu").setting
-    assert search.choice("late", "rmu").setting == (10, 30) == search.choice("27", "rmu").setting
+    assert search.choice("all", "rmu").setting == (5, 30) == search.choice("3", "rmu").setting
+    assert search.choice("27", "rmu").setting == (10, 30)
     late = search.lost("one for each layer", "adaptive_rmu", "bio", LATE)
     assert late.value == pytest.approx(90 - (50 - 1))
-    assert search.lost("one early, one late", "rmu", "general").value == pytest.approx(2)
+    assert search.lost("one for each layer", "rmu", "general").value == pytest.approx(2)
     assert search.more("bio", ("one for all layers", "rmu"), ("one for all layers", "adaptive_rmu")).value == 0
     assert search.lost_marks("one for all layers", "rmu", "bio").shape == (6, 3, QUESTIONS)
     assert set(search.tried("all", "rmu")) == {(5, 30), (10, 30)}
