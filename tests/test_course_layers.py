@@ -53,7 +53,7 @@ def test_the_target_is_the_mean_of_what_counts_in_each_text():
 
 def test_norms_by_text_puts_each_token_where_it_stands(tokenizer):
     model = tiny_model("llama")
-    states = token_states(model, tokenizer, made_up_texts(5), [1], max_length=12)
+    states = token_states(model, tokenizer, made_up_texts(5, seed=0), [1], max_length=12)
     norms, counted = norms_by_text(states, 1)
     assert norms.shape == counted.shape == (5, int(states.position.max()) + 1)
     assert not counted[:, 0].any()
