@@ -101,7 +101,7 @@ def depth_figure(
     crossing
         the layer from which on ||h|| exceeds c, marked.
     """
-    figure, panels = plt.subplots(1, len(topics), figsize=(5.2 * len(topics), 3.9), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(4.6 * len(topics), 3.5), sharey=True, squeeze=False)
     for axes, (topic, fate) in zip(panels[0], topics.items(), strict=True):
         for method, (name, role) in METHODS.items():
             at, look = by_layer(stored, method), ROLES[role]

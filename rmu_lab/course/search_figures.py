@@ -81,7 +81,12 @@ def plans_figure(search: LayerSearch, plans: Sequence[str], topics: Mapping[str,
         topic -> what is to become of it.
     """
     figure, panels = plt.subplots(
-        len(topics), len(plans), figsize=(3.4 * len(plans), 2.3 * len(topics) + 0.4), sharex=True, sharey=True, squeeze=False
+        len(topics),
+        len(plans),
+        figsize=(3.4 * len(plans), 2.3 * len(topics) + 0.4),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
     places = np.arange(len(LAYERS))
     for row, (topic, fate) in zip(panels, topics.items(), strict=True):
@@ -153,7 +158,8 @@ def luck_figure(search: LayerSearch, topics: Mapping[str, str], *, title: str) -
         topic -> role: what is to be forgotten, and what is to be kept.
     """
     halves = luck_of_halves(search, *topics)
-    figure, panels = plt.subplots(1, len(topics), figsize=(5 * len(topics), 4.0), squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(4.5 * len(topics), 3.5), squeeze=False)
+    patch = {"facecolor": "white", "alpha": 0.85, "pad": 1, "linewidth": 0}
     for axes, (topic, role) in zip(panels[0], topics.items(), strict=True):
         look, pairs = ROLES[role], np.array([*luck(search, topic).values()])
         for pair in pairs:
@@ -162,7 +168,7 @@ def luck_figure(search: LayerSearch, topics: Mapping[str, str], *, title: str) -
         axes.plot([2, 3], halves[topic], color="black", linewidth=3, marker="o")
         for place, value in zip(range(4), [*pairs.mean(axis=0), *halves[topic]], strict=True):
             axes.annotate(f"{value:.1f}", (place, value), xytext=(0, 9), textcoords="offset points", ha="center",
-                          fontsize=10, weight="bold")  # fmt: skip
+                          fontsize=10, weight="bold", bbox=patch)  # fmt: skip
         if topic == list(topics)[1]:
             axes.axhline(100 * BOUND, color=GREY, linestyle=":", label="the bound")
         axes.set_xticks(range(4), ["dev: chosen\nhere", "test", "half of dev:\nchosen here", "other half"])
