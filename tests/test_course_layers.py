@@ -131,7 +131,7 @@ def test_figures_over_layers_are_drawn():
     lost = lost_marks(rows, "adaptive_rmu", "bio", (5, 7))
     assert lost.shape == (2, 1, 100)
     assert lost.mean(axis=(1, 2)) == pytest.approx([25, 27])
-    assert compare_methods(rows, "bio", (5, 7))["Adaptive RMU less RMU"].value == 0
+    assert compare_methods(rows, "bio", (5, 7))["Adaptive RMU minus RMU"].value == 0
     assert norm_growth(rows) == dict.fromkeys((5, 6, 7), 2.0)
     assert growth_by_setting(rows, "adaptive_rmu", 6) == {(5.0, 300.0): 2.0}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..sweeps.rows import SweepRow
 
-Factors = Mapping[str, Callable[[SweepRow], bool]] if TYPE_CHECKING else Mapping
+Factors: TypeAlias = "Mapping[str, Callable[[SweepRow], bool]]"
 """Name of a factor's second level -> whether a row has it."""
 Signs = tuple[int, ...]
 GUESSING = 0.25
@@ -37,7 +37,8 @@ def runs_by_signs(rows: Sequence[SweepRow], factors: Factors, topic: str) -> dic
     rows
         of a sweep over all combinations; the base model's comes first.
     """
-    base, runs = rows[0].scores[topic].accuracy, {}
+    runs: dict[Signs, list[float]] = {}
+    base = rows[0].scores[topic].accuracy
     for row in rows[1:]:
         signs = tuple(1 if second(row) else -1 for second in factors.values())
         runs.setdefault(signs, []).append(100 * (base - row.scores[topic].accuracy))
@@ -70,7 +71,7 @@ def effects_figure(
         topic -> role.
     """
     names = [*itertools.combinations(factors, size)]
-    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.5 * len(names)))
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.45 * len(names)))
     for offset, (topic, role) in zip((-0.14, 0.14), topics.items(), strict=False):
         look, found = ROLES[role], [effect(rows, factors, topic, *pair) for pair in names]
         half = [number.high - number.value for number in found]
@@ -91,17 +92,16 @@ def floor_figure(rows: Sequence[SweepRow], factors: Factors, topic: str, *, titl
     """
     runs = runs_by_signs(rows, factors, topic)
     room = 100 * (rows[0].scores[topic].accuracy - GUESSING)
-    figure, axes = plt.subplots(figsize=(7.2, 3.8))
+    figure, axes = plt.subplots(figsize=(6.6, 3.4))
     rises = [sum(sign > 0 for sign in signs) for signs in runs]
     means = [float(np.mean(lost)) for lost in runs.values()]
     by_rise = {count: [mean for rise, mean in zip(rises, means, strict=True) if rise == count] for count in sorted({*rises})}
     look = ROLES["forget"]
     _points(axes, by_rise, look.colour)
     axes.plot([*by_rise], [np.mean(values) for values in by_rise.values()], color=look.colour, linewidth=2, label="mean")
-    alone = {names[0]: effect(rows, factors, topic, *names).value for names in itertools.combinations(factors, 1)}
     start = float(np.mean(by_rise[0]))
-    single = [np.mean(runs[tuple(1 if name == one else -1 for name in factors)]) - start for one in alone]
-    axes.plot([0, len(alone)], [start, start + sum(single)], color=GREY, linestyle=":", linewidth=2,
+    single = [float(np.mean(runs[tuple(1 if name == one else -1 for name in factors)])) - start for one in factors]
+    axes.plot([0, len(single)], [start, start + sum(single)], color=GREY, linestyle=":", linewidth=2,
               label="if each change added what it does alone")  # fmt: skip
     axes.axhline(room, color="black", linewidth=1.5)
     axes.text(0, room + 1.5, f"the floor: {room:.0f} points, where the model guesses", fontsize=9.5, va="bottom")

@@ -57,7 +57,7 @@ def compare_methods(rows: Sequence[SweepRow], topic: str, layers: Iterable[int])
     """Return the points that either method loses over these layers, and their difference, with intervals over questions."""
     layers = tuple(layers)
     rmu, adaptive = (lost_marks(rows, method, topic, layers) for method in METHODS)
-    return {"RMU": crossed(rmu), "Adaptive RMU": crossed(adaptive), "Adaptive RMU less RMU": crossed(adaptive - rmu)}
+    return {"RMU": crossed(rmu), "Adaptive RMU": crossed(adaptive), "Adaptive RMU minus RMU": crossed(adaptive - rmu)}
 
 
 def growth_figure(stored: Sequence[SweepRow], live: Sequence[SweepRow], *, title: str) -> Figure:
@@ -66,7 +66,7 @@ def growth_figure(stored: Sequence[SweepRow], live: Sequence[SweepRow], *, title
     The norm c of the target is a dotted line.
     """
     at = by_layer(stored)
-    figure, axes = plt.subplots(figsize=(8.2, 4.0))
+    figure, axes = plt.subplots(figsize=(7.2, 3.5))
     for label, role, step in (("before training", "frozen", "first"), ("after 40 steps", "direction", "last")):
         look, norms = ROLES[role], [getattr(row, step)["forget_norm"] for row in at.values()]
         axes.plot([*at], norms, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, label=label)
@@ -101,7 +101,7 @@ def depth_figure(
     crossing
         the layer from which on ||h|| exceeds c, marked.
     """
-    figure, panels = plt.subplots(1, len(topics), figsize=(4.6 * len(topics), 3.5), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(4.2 * len(topics), 3.2), sharey=True, squeeze=False)
     for axes, (topic, fate) in zip(panels[0], topics.items(), strict=True):
         for method, (name, role) in METHODS.items():
             at, look = by_layer(stored, method), ROLES[role]

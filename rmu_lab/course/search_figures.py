@@ -32,7 +32,7 @@ def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str 
     name
         of the set, a key of `SETS`.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.9), sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.3), sharey=True)
     base = search.tuning[0]
     for axes, method in zip(panels, NAMES, strict=True):
         tried = rows_at(search.tuning, method, SETS[name])
@@ -158,7 +158,7 @@ def luck_figure(search: LayerSearch, topics: Mapping[str, str], *, title: str) -
         topic -> role: what is to be forgotten, and what is to be kept.
     """
     halves = luck_of_halves(search, *topics)
-    figure, panels = plt.subplots(1, len(topics), figsize=(4.5 * len(topics), 3.5), squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(4.2 * len(topics), 3.3), squeeze=False)
     patch = {"facecolor": "white", "alpha": 0.85, "pad": 1, "linewidth": 0}
     for axes, (topic, role) in zip(panels[0], topics.items(), strict=True):
         look, pairs = ROLES[role], np.array([*luck(search, topic).values()])
