@@ -2,33 +2,29 @@
 
     python -m benchmarks.layers --out data/results/layers
 
-`tuning` asks `dev` questions with a direction of its own; `chosen` follows from it: for each method the
-best single setting for all layers and the best for each layer, at most five points of general accuracy
-lost on `dev`; these are scored on `test` questions with three other directions. `targets` and `factors`
-ask `test` questions and choose nothing. A part that was stopped goes on where it was.
+`tuning` asks `dev` questions with a direction of its own; `chosen` follows from it: for each method and each set of
+layers the best setting, at most five points of general accuracy lost on `dev`. The search begins with six settings
+of each method and goes on until each choice has been held against its neighbours on all four sides; what one method's
+choice asks for, both methods get. Chosen settings, also those of the first six, are scored on `test` questions with
+three other directions.
+`targets` and `factors` ask `test` questions and choose nothing. A part that was stopped goes on where it was.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 
 from rich.console import Console
 
 from rmu_lab import SweepRow, UnlearnConfig, grid, load_corpus, load_model, load_questions, sweep
+from rmu_lab.sweeps.choice import Setting, choose, neighbours
+from rmu_lab.sweeps.layer_search import LAYERS, METHODS, SETS
 
-LAYERS = (3, 7, 12, 17, 22, 27)
 SEEDS, DEV_SEED = (0, 1, 2), 100  # of the direction u
-BETAS = (2.0, 5.0, 10.0)  # of those of Dang et al. 2024
+BETAS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 NORM = 114.0  # median ||h|| after block 7, in whose units RMU's one coefficient for all layers is chosen
-ALPHAS = (30, 300)
-LOST = 0.05  # general accuracy that a chosen setting may cost on dev; at 0.03 nothing that forgets is left for all layers
-METHODS = ("rmu", "adaptive_rmu")
+ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+START = [(beta, alpha) for beta in (2.0, 5.0, 10.0) for alpha in (30.0, 300.0)]  # betas of those of Dang et al. 2024
 
-TUNING = [
-    *grid(method=["rmu"], layer=LAYERS, coefficient=[beta * NORM for beta in BETAS], alpha=ALPHAS, seed=[DEV_SEED]),
-    *grid(method=["adaptive_rmu"], layer=LAYERS, beta=BETAS, alpha=ALPHAS, seed=[DEV_SEED]),
-]
 TARGETS = [
     *grid(layer=[7, 27], norm_per=["token", "text", "first batch"], seed=SEEDS),
     *grid(layer=[7, 27], norm_per=["first batch"], count_first_token=[True], seed=SEEDS),
@@ -40,37 +36,37 @@ FACTORS = grid(  # all combinations of two values of four things, where RMU with
 )  # fmt: skip
 
 
-def best(rows: list[SweepRow], method: str, base: SweepRow, key: Callable[[UnlearnConfig], tuple]) -> tuple:
-    """The setting, told by `key`, with the least bio accuracy among those that cost at most `LOST`; both means over layers.
-
-    Where every setting costs more, the one that costs least.
-    """
-    by_setting: dict[tuple, list[SweepRow]] = {}
-    for row in rows:
-        if row.config and row.config.method == method:
-            by_setting.setdefault(key(row.config), []).append(row)
-
-    def rank(setting: tuple) -> tuple:
-        bio, general = (fmean(row.scores[name].accuracy for row in by_setting[setting]) for name in ("bio", "general"))
-        cost = base.scores["general"].accuracy - general
-        return (False, bio) if cost <= LOST else (True, cost)
-
-    return min((setting for setting in by_setting if all(not row.error for row in by_setting[setting])), key=rank)
+def configs(beta: float, alpha: float, layers: tuple[int, ...]) -> list[UnlearnConfig]:
+    """A setting of both methods on dev; RMU's c is beta times the norm at block 7, whatever the layer."""
+    shared = {"layer": layers, "alpha": [alpha], "seed": [DEV_SEED]}
+    return grid(method=["rmu"], coefficient=[beta * NORM], **shared) + grid(method=["adaptive_rmu"], beta=[beta], **shared)
 
 
-def chosen(rows: list[SweepRow]) -> list[UnlearnConfig]:
-    """For each method the best setting of all layers together and of each, with the seeds to test them with."""
-    base, settings = rows[0], []
-    for method in METHODS:
+def in_betas(method: str, setting: Setting) -> Setting:
+    """The setting with RMU's c as a multiple of the norm at block 7."""
+    strength, alpha = setting
+    return (strength / NORM if method == "rmu" else strength), alpha
 
-        def numbers(config: UnlearnConfig) -> tuple:
-            return config.coefficient, config.beta, config.alpha
 
-        together = best(rows, method, base, numbers)
-        for layer in LAYERS:
-            at_layer = [row for row in rows if row.config and row.config.layer == layer]
-            for c, beta, alpha in (together, best(at_layer, method, base, numbers)):
-                settings += grid(method=[method], layer=[layer], coefficient=[c], beta=[beta], alpha=[alpha], seed=SEEDS)
+def asked_for(rows: list[SweepRow], names: list[str]) -> list[UnlearnConfig]:
+    """What the search must try so that the choices for these sets of layers have been held against their neighbours."""
+    wanted = []
+    for name in names:
+        for method in METHODS:
+            setting = in_betas(method, choose(rows, method, SETS[name]).setting)
+            for beta, alpha in neighbours(setting, BETAS, ALPHAS):
+                wanted += configs(beta, alpha, SETS[name])
+    return list(dict.fromkeys(wanted))
+
+
+def chosen(rows: list[SweepRow], names: list[str]) -> list[UnlearnConfig]:
+    """For each method and set of layers the chosen setting at each of its layers, with the seeds to test it with."""
+    settings = []
+    for name in names:
+        for method in METHODS:
+            strength, alpha = choose(rows, method, SETS[name]).setting
+            field = "coefficient" if method == "rmu" else "beta"
+            settings += grid(method=[method], layer=SETS[name], alpha=[alpha], seed=SEEDS, **{field: [strength]})
     return list(dict.fromkeys(settings))
 
 
@@ -89,7 +85,21 @@ def main() -> None:
         Console().print(f"{name}: {len(rows)} rows")
         return rows
 
-    run("chosen", chosen(run("tuning", TUNING, "dev", 100)), "test", 100)
+    def search(tried: list[UnlearnConfig], names: list[str]) -> list[UnlearnConfig]:
+        """Try neighbours of the choices until none is new; return all that was tried."""
+        while True:
+            more = asked_for(run("tuning", tried, "dev", 100), names)
+            if set(more) <= set(tried):
+                return tried
+            tried = list(dict.fromkeys([*tried, *more]))
+
+    tried = [config for beta, alpha in START for config in configs(beta, alpha, LAYERS)]
+    run("chosen", chosen(run("tuning", tried, "dev", 100), [*SETS]), "test", 100)
+    names: list[str] = []
+    for part in (["all"], ["27", "22", "17"], ["7", "3", "12"]):
+        names += part
+        tried = search(tried, names)
+        run("chosen", chosen(run("tuning", tried, "dev", 100), names), "test", 100)
     run("targets", TARGETS, "test", 100)
     run("factors", FACTORS, "test", 100)
 

@@ -27,7 +27,7 @@ from statistics import fmean
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.layers import ALPHAS, BETAS, LOST, NORM, SEEDS
+from benchmarks.layers import NORM, SEEDS
 from benchmarks.step import Memory
 from rmu_lab import (
     SweepRow,
@@ -51,6 +51,8 @@ from rmu_lab.unlearning.method_table import LossMethod, config_class
 DEV_QUESTIONS = {"bio": 100, "general": 172}
 TEST_QUESTIONS = {"bio": 100, "cyber": 100, "general": 100, "neighbours": 100}
 DEV_SEEDS = (100, 101)
+BETAS, ALPHAS = (2.0, 5.0, 10.0), (30, 300)  # RMU's c in the same multiples of the norm
+LOST = 0.05  # general accuracy that a chosen setting may cost on dev
 # What recovered most in notebook 07, and rounding, which may undo small edits of all matrices.
 ATTACKS = ("quantise to 4 bits", "ablate a direction", "relearn unrelated text", "relearn text of the topic")
 LEARNING_RATES: dict[type[LossMethod], tuple[float, float]] = {

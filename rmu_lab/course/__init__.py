@@ -22,8 +22,10 @@ from .confidence import (
 )
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
+from .factorial import effect, effects_figure, floor_figure, runs_by_signs
 from .first_figures import cost_figure, hide_or_erase_diagram, strength_curves
 from .formatting import print_changes, print_table
+from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
 from .lead_in import cosine_after, lead_figure
 from .left_over import left_over_figure
 from .linearisation import bell_figure, last_stream_above, linearisation_diagram, logits_above, rmu_direction
@@ -37,14 +39,17 @@ from .noise import (
     sensitivity_by_layer,
     sensitivity_of_targets,
 )
+from .number_tables import print_accuracies, print_numbers, print_picks
 from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
 from .ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
+from .search_figures import luck_figure, plans_figure, search_map
 from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
 from .spread import max_logit_figure, measure_spread, spread_figure
 from .stored_runs import accuracy_by_coefficient, stored_change
 from .strength import answers_at, strength_panel, strength_slider
+from .target_norms import adaptive_target, median_norms, norms_by_text
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
 from .turning import turned, turning_explorer, turning_panel
@@ -60,6 +65,7 @@ __all__ = [
     "ToyRun",
     "accuracy_bars",
     "accuracy_by_coefficient",
+    "adaptive_target",
     "against",
     "answers_at",
     "as_chat",
@@ -68,18 +74,26 @@ __all__ = [
     "base_and_unlearned",
     "before_and_after",
     "bell_figure",
+    "by_layer",
     "check",
     "claim",
     "coefficient_explorer",
     "coefficient_panel",
+    "compare_methods",
     "core",
     "correlations",
     "cosine_after",
     "cost_figure",
     "curves",
+    "depth_figure",
     "distributions",
+    "effect",
+    "effects_figure",
     "film",
+    "floor_figure",
     "given_confidence",
+    "growth_by_setting",
+    "growth_figure",
     "heatmap",
     "hide_or_erase_diagram",
     "history_curves",
@@ -93,23 +107,32 @@ __all__ = [
     "linearisation_diagram",
     "logits_above",
     "loss_diagram",
+    "lost_marks",
     "lowest_layer",
+    "luck_figure",
     "max_logit_figure",
     "mean_square",
     "measure_spread",
+    "median_norms",
     "most_alike",
     "moves_figure",
     "moves_of",
     "noise_diagram",
     "norm_and_attention",
+    "norm_growth",
     "norms_beside",
     "norms_by_layer",
+    "norms_by_text",
     "over_prompts",
     "over_texts",
     "package_direction",
     "package_rmu_loss",
+    "plans_figure",
     "predict",
+    "print_accuracies",
     "print_changes",
+    "print_numbers",
+    "print_picks",
     "print_stored_changes",
     "print_table",
     "print_toy",
@@ -119,6 +142,8 @@ __all__ = [
     "received",
     "residual_stream_diagram",
     "rmu_direction",
+    "runs_by_signs",
+    "search_map",
     "sensitivity",
     "sensitivity_by_layer",
     "sensitivity_of_targets",

@@ -190,7 +190,10 @@ def toy_rmu(*, adaptive: bool = False) -> ipywidgets.Widget:
     live = _Live()
     controls: dict[str, ipywidgets.Widget] = {
         "coefficient": labelled_slider(
-            "c (or beta)", (0, 0.5, 1, 2, 3, 4, 6, 8, 10), 8, "norm of the target, or its multiple of ||h||"
+            "c (or beta)",
+            (0, 0.5, 1, 2, 3, 4, 6, 8, 10),
+            3 if adaptive else 8,
+            "norm of the target, or its multiple of ||h||",
         ),
         "alpha": labelled_slider("alpha", (0, 0.1, 0.3, 1, 3, 10, 30, 100, 300), 1, "weight of the retain loss"),
         "lr": labelled_slider("learning rate", (0.003, 0.01, 0.03, 0.1, 0.3, 1), 0.1, "how far a weight moves in a step"),

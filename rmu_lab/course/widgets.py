@@ -118,7 +118,12 @@ def layer_explorer(rows: Sequence[SweepRow]) -> ipywidgets.Widget:
         return labelled_slider(label, options, options[len(options) // 2])
 
     def draw(layer: int, coefficient: float, beta: float, alpha: float) -> None:
-        show(layer_panel(rows, layer, coefficient, beta, alpha), alt=f"Accuracy and norms of both methods at layer {layer}.")
+        try:
+            figure = layer_panel(rows, layer, coefficient, beta, alpha)
+        except KeyError:  # a search tries what it needs, not every combination
+            print("This combination was not tried; move one of the other sliders.")
+            return
+        show(figure, alt=f"Accuracy and norms of both methods at layer {layer}.")
 
     sliders = {
         "layer": slider("layer", "layer", "rmu"),

@@ -98,7 +98,7 @@ COST = StoredSweep(
     more=("layers/tuning.jsonl", "layers/chosen.jsonl"),
     again=Measurement("cost", measurements.measure_training_time, {"layer": LAYER, "steps": 8, "pairs": 10}),
 )
-CHOSEN = StoredSweep("layers/chosen.jsonl", stored_numbers.read_one_for_all, _LAYERS_LINE)
+CHOSEN = StoredSweep("layers/chosen.jsonl", stored_numbers.read_one_for_all, _LAYERS_LINE, more=("layers/tuning.jsonl",))
 FACTORS = StoredSweep(
     "layers/factors.jsonl", stored_numbers.read_below_the_norm, _LAYERS_LINE, stored_numbers.below_the_norm_settings
 )
@@ -421,8 +421,8 @@ _TABLE = [
                 below("growth of ‖h‖, blocks 18 to 22", 1.2),
             ),
         ),
-        shown=f"{ADAPTIVE}#What-we-see:-F4",
-        shows="F4",
+        shown=f"{ADAPTIVE}#4.-Figure-4,-the-norm-during-training",
+        shows="Figure 4",
     ),
     Claim(
         id="f5",
@@ -440,8 +440,8 @@ _TABLE = [
             ),
             against=(above("a setting for each layer, RMU at 17, 22 and 27: points lost on bio", 30),),
         ),
-        shown=f"{ADAPTIVE}#What-we-see:-F5-on-equal-terms,-and-Algorithm-1",
-        shows="F5 on equal terms",
+        shown=f"{ADAPTIVE}#8.-An-equal-search-for-both-methods",
+        shows="an equal search",
     ),
     Claim(
         id="f5-norm",
@@ -459,8 +459,8 @@ _TABLE = [
                 below("block 27, alpha 30: points lost on bio", 10),
             )
         ),
-        shown=f"{ADAPTIVE}#6-·-The-norm,-or-something-else?",
-        shows="the norm, or something else?",
+        shown=f"{ADAPTIVE}#7.-Four-ways-to-push-harder",
+        shows="four ways to push harder",
     ),
     Claim(
         id="t1",
@@ -550,7 +550,7 @@ _TABLE = [
         "was shared.",
         sources=(COST,),
         rule=Rule((below("training time, Adaptive RMU / RMU", 1.1),)),
-        shown=f"{ADAPTIVE}#What-we-see:-F5-on-equal-terms,-and-Algorithm-1",
+        shown=f"{ADAPTIVE}#8.-An-equal-search-for-both-methods",
         shows="Algorithm 1",
     ),
     Claim(
@@ -568,8 +568,8 @@ _TABLE = [
                 below("a beta for each layer less one beta: points lost on bio", 10),
             )
         ),
-        shown=f"{ADAPTIVE}#4-·-Better,-or-only-harder?-One-number,-or-one-for-each-layer?",
-        shows="one number, or one for each layer?",
+        shown=f"{ADAPTIVE}#8.-An-equal-search-for-both-methods",
+        shows="an equal search",
     ),
 ]
 CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _TABLE}

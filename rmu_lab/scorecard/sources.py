@@ -139,7 +139,7 @@ class StoredSweep:
     needed: Callable[[UnlearnConfig], bool] | None = lambda config: True
     """Which of its settings; None: only the whole benchmark can make it anew."""
     more: tuple[str, ...] = ()
-    """Further files of the same models and texts, whose rows the numbers take too."""
+    """Further files of the same models and texts, whose rows the numbers take too; never made anew."""
     again: Measurement | None = None
     """A small live version that gives numbers of the same names."""
 
@@ -170,7 +170,8 @@ class StoredSweep:
             )
         texts = load_corpus("forget_bio"), load_corpus("retain_general")
         path = check_file(out / Path(self.file).name, parents=True)
-        return self.numbers(sweep(*load_model(MODEL, device="cpu"), *texts, configs, self._questions(rows), out=path))
+        again = sweep(*load_model(MODEL, device="cpu"), *texts, configs, self._questions(rows), out=path)
+        return self.numbers([*again, *(row for file in self.more for row in self._rows(file))])
 
     def stale(self) -> list[str]:
         """See `Source`."""

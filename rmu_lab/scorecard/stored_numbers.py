@@ -10,8 +10,11 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import RmuLabError
 from ..estimates import Number, Numbers, mean_of, median_of, share_of
+from ..sweeps.layer_search import LATE, LayerSearch, crossed
 from ..unlearning.config import UnlearnConfig
 
 if TYPE_CHECKING:
@@ -24,7 +27,6 @@ CHEAP, DEAR = 228.0, 1140.0  # the smallest and the largest c of the stored fron
 STEPS = (10, 40, 80)
 FIRST, LAST = range(2, 11), range(21, 30)  # blocks
 NEVER_ABOVE = range(17, 26)  # blocks where RMU has failed already and ||h|| is still below c = 570
-SINKS = (3, 12)  # layers whose windows hold a block that makes the attention sink: neither method's search succeeds there
 
 
 def rmu_config(row: SweepRow) -> UnlearnConfig:
@@ -138,44 +140,40 @@ def read_training_time(rows: Rows) -> Numbers:
 
 
 def read_one_for_all(rows: Rows) -> Numbers:
-    """Read what both methods lose with their best single setting and their best for each layer, as chosen on dev."""
-    base = rows[0]
-    lost: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for method, key in (("rmu", "coefficient"), ("adaptive_rmu", "beta")):
-        settings: dict[tuple[float, float], dict[int, list[SweepRow]]] = {}
-        for row in _of(rows, method=method):
-            config = rmu_config(row)
-            setting = settings.setdefault((getattr(config, key), config.alpha), {})
-            setting.setdefault(config.layer, []).append(row)
-        layers = sorted({layer for setting in settings.values() for layer in setting})
-        (shared,) = [by_layer for by_layer in settings.values() if len(by_layer) == len(layers)]
-        best = {  # where a layer's own setting is not the shared one, it is the other that was scored there
-            layer: next((by[layer] for by in settings.values() if layer in by and by is not shared), shared[layer])
-            for layer in layers
-        }
-        for name, by_layer in (("one", shared), ("own", best)):
-            lost[method, name] = {layer: _lost(at_layer, base, "bio") for layer, at_layer in by_layer.items()}
-    one, own = ({layer: fmean(lost["adaptive_rmu", kind][layer]) for layer in layers} for kind in ("one", "own"))
-    calm = [layer for layer in layers if layer not in SINKS]
-    gap = [
-        a - r for layer in calm for a, r in zip(lost["adaptive_rmu", "own"][layer], lost["rmu", "own"][layer], strict=True)
-    ]
-    seeds = range(len(lost["rmu", "one"][layers[0]]))
+    """Read what both methods lose with one setting for all layers and with one for each, as chosen on dev.
 
-    def worst(method: str) -> list[float]:
-        """For each seed the least that the one setting loses at any layer."""
-        return [min(lost[method, "one"][layer][seed] for layer in layers) for seed in seeds]
+    Parameters
+    ----------
+    rows
+        of layers/chosen.jsonl, on test questions, and then of layers/tuning.jsonl, on dev questions, which choose; the base
+        model's row comes first in either.
+    """
+    (start,) = [place for place, row in enumerate(rows) if row.config is None and place]
+    search = LayerSearch(tuning=rows[start:], tested=rows[:start])
+    one, own = "one for all layers", "one for each layer"
 
+    def marks(plan: str, method: str) -> np.ndarray:
+        return search.lost_marks(plan, method, "bio")
+
+    def worst(means: np.ndarray) -> np.ndarray:
+        """The least that is lost at any layer, for each draw."""
+        return means.min(axis=1)
+
+    def between_worst(means: np.ndarray) -> np.ndarray:
+        adaptive, rmu = np.split(means, 2, axis=1)
+        return worst(adaptive) - worst(rmu)
+
+    both = np.concatenate([marks(one, "adaptive_rmu"), marks(one, "rmu")])
     return {
-        "one beta: points lost on bio at its worst layer": mean_of(worst("adaptive_rmu"), "directions"),
-        "one beta less one c: points lost on bio at the worst layer": mean_of(
-            (a - r for a, r in zip(worst("adaptive_rmu"), worst("rmu"), strict=True)), "directions"
+        "one beta: points lost on bio at its worst layer": crossed(marks(one, "adaptive_rmu"), worst),
+        "one beta less one c: points lost on bio at the worst layer": crossed(both, between_worst),
+        "a beta for each layer less one beta: points lost on bio": search.more(
+            "bio", (own, "adaptive_rmu"), (one, "adaptive_rmu")
         ),
-        "a beta for each layer less one beta: points lost on bio": mean_of((own[at] - one[at] for at in calm), "layers"),
-        "a setting for each layer, Adaptive RMU less RMU: points lost on bio": mean_of(gap, "layers and directions"),
-        "a setting for each layer, RMU at 17, 22 and 27: points lost on bio": mean_of(
-            (value for layer in (17, 22, 27) for value in lost["rmu", "own"][layer]), "layers and directions"
+        "a setting for each layer, Adaptive RMU less RMU: points lost on bio": search.more(
+            "bio", (own, "adaptive_rmu"), (own, "rmu")
         ),
+        "a setting for each layer, RMU at 17, 22 and 27: points lost on bio": search.lost(own, "rmu", "bio", LATE),
     }
 
 

@@ -4,7 +4,7 @@ The settings of RMU are numbers in units of the model's own representations. So 
 on a few forget and retain texts, how long its hidden states are after each block, how well the two kinds
 of text separate there, and how much of what the trained matrices see differs between them. Each proposal
 comes with its reason, which says what is measured, what follows, and what is a rule of thumb. Taught in
-notebook 05.
+notebook 05's appendix on the advisor.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def advise(
     The last one follows from Adam's first steps, which change every entry by about lr. RMU's direction u has positive
     entries only, so all rows of a matrix change alike, by lr times the signs of m_k; that moves h along u by lr times
     sqrt(0.75 d) ||m_k||_1 a step. What forget and retain text share of m_k must cancel in the end, so the difference is
-    what counts. Blocks between are taken to pass the change on as it is. Taught in notebook 05.
+    what counts. Blocks between are taken to pass the change on as it is. Taught in notebook 05's appendix on the advisor.
 
     Where a norm follows the matrix (Gemma 2 and 3, GLM-4, OLMo 2), the size of its output is lost, and only what is added
     in relation to what is there, of root mean square o, turns it. There

@@ -1,0 +1,114 @@
+"""What a search over layers chose on dev, and what that loses on test: the stored files of benchmarks/layers.py.
+
+Questions and directions are resampled together (`crossed`). Taught in notebook 05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import RmuLabError
+from ..estimates import Number
+from ..unlearning.config import UnlearnConfig
+from .choice import Choice, Setting, choose, rows_at, setting_of
+
+if TYPE_CHECKING:
+    from .rows import SweepRow
+
+LAYERS = (3, 7, 12, 17, 22, 27)
+LATE = (17, 22, 27)
+SETS: dict[str, tuple[int, ...]] = {"all": LAYERS, **{str(layer): (layer,) for layer in LAYERS}}
+"""Sets of layers, for each of which a setting of its own is chosen."""
+PLANS: dict[str, dict[int, str]] = {
+    "one for all layers": dict.fromkeys(LAYERS, "all"),
+    "one for each layer": {layer: str(layer) for layer in LAYERS},
+}
+"""By how much is searched: which set's setting each layer gets."""
+METHODS = ("rmu", "adaptive_rmu")
+
+
+def crossed(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] | None = None, *, draws: int = 4000, seed: int = 0
+) -> Number:
+    """Bootstrap a statistic of means over directions and questions, both drawn anew together (Owen 2007).
+
+    Questions are the same for every direction, and directions for every question, so neither alone is the sample.
+
+    Parameters
+    ----------
+    values
+        (cells, directions, questions) or (directions, questions).
+    statistic
+        takes the cells' means, (draws, cells), and gives one value for each draw; by default their mean.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[None] if values.ndim == 2 else values
+    statistic = statistic or (lambda means: means.mean(axis=1))
+    _, directions, questions = values.shape
+    random = np.random.default_rng(seed)
+    drawn = [random.multinomial(n, np.full(n, 1 / n), size=draws) / n for n in (directions, questions)]
+    means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
+    value = float(statistic(values.mean(axis=(1, 2))[None])[0])
+    low, high = np.quantile(statistic(means), [0.025, 0.975])
+    over = "questions" if directions == 1 else "questions and directions"
+    return Number(value, min(float(low), value), max(float(high), value), questions, over)
+
+
+class LayerSearch:
+    """A search on dev and its test.
+
+    Parameters
+    ----------
+    tuning
+        rows on dev questions with one direction; the base model's comes first.
+    tested
+        rows on test questions with other directions, of the chosen settings at least; the base model's comes first.
+    """
+
+    def __init__(self, tuning: Sequence[SweepRow], tested: Sequence[SweepRow]) -> None:
+        self.tuning, self.tested = list(tuning), list(tested)
+        self.choice: Callable[[str, str], Choice] = cache(self._choice)
+        """For a set of `SETS` and a method, what dev chose."""
+        self._at: dict[tuple[str, int, Setting], list[SweepRow]] = {}
+        for row in self.tested:
+            config = row.config
+            if isinstance(config, UnlearnConfig) and not row.error:
+                self._at.setdefault((config.method, config.layer, setting_of(config)), []).append(row)
+
+    def _choice(self, name: str, method: str) -> Choice:
+        return choose(self.tuning, method, SETS[name])
+
+    def lost_marks(self, plan: str, method: str, topic: str, layers: Iterable[int] = LAYERS) -> np.ndarray:
+        """Points lost on test by layer, direction and question: (layers, directions, questions).
+
+        Raises
+        ------
+        RmuLabError
+            if a chosen setting was not tested.
+        """
+        base = np.array(self.tested[0].scores[topic].correct, dtype=float)
+        cells = []
+        for layer in layers:
+            setting = self.choice(PLANS[plan][layer], method).setting
+            rows = sorted(self._at.get((method, layer, setting), []), key=lambda row: row.config.seed if row.config else 0)
+            if not rows:
+                raise RmuLabError(f"{method} at layer {layer} with (strength, alpha) = {setting} was chosen and not tested.")
+            cells.append([base - np.array(row.scores[topic].correct, dtype=float) for row in rows])
+        return 100 * np.array(cells)
+
+    def lost(self, plan: str, method: str, topic: str, layers: Iterable[int] = LAYERS) -> Number:
+        """Points lost on test, averaged over these layers."""
+        return crossed(self.lost_marks(plan, method, topic, layers))
+
+    def more(self, topic: str, first: tuple[str, str], second: tuple[str, str], layers: Iterable[int] = LAYERS) -> Number:
+        """Points that the first plan and method lose more than the second, averaged over these layers."""
+        layers = tuple(layers)
+        return crossed(self.lost_marks(*first, topic, layers) - self.lost_marks(*second, topic, layers))
+
+    def tried(self, name: str, method: str) -> list[Setting]:
+        """The settings that this choice was made from."""
+        return [*rows_at(self.tuning, method, SETS[name])]
