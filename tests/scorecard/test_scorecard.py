@@ -155,19 +155,14 @@ def test_notebook_sections_exist(claim):
 
 
 SAID = {  # what the notebooks' own verdicts say; where one changes, so must the other
-    "prop1": (2, "formula reproduced"),
-    "prop1-assumptions": (2, "the assumptions fail in a trained model"),
-    "prop1-randomness": (2, "at fixed $\\eta$ the spread falls with $c$"),
-    "prop1-confidence": (2, "argument fails, observation survives in part"),
-    "f2-lower": (2, "**reproduced** over 30 written tokens, for this direction (over twelve other directions as well"),
-    "f2-normal": (2, "**not reproduced** | excess kurtosis"),
-    "f2-aligned": (3, "(F2 e–h) | **reproduced** for a fixed number of steps"),  # noqa: RUF001
-    "f1-depth": (3, "(F1, first half) | **reproduced**"),
-    "f1-steered": (3, "**not** with fixed noise block by block"),
-    "eq19": (3, "**reproduced** as mathematics"),
-    "eq19-optimal": (3, "**argument fails**: it is the coefficient that changes the output least"),
-    "f3-speed": (4, "F3, speed | **reproduced**"),
-    "f3-price": (4, "F3, price in general accuracy | **reproduced**"),
+    # Notebook 02 prints its verdicts from this scorecard.
+    "f2-aligned": (3, "`f2-aligned`) | **reproduced** at equal steps"),
+    "f1-depth": (3, "`f1-depth`) | **reproduced**"),
+    "f1-robust": (3, "`f1-robust`) | **argument fails but conclusion holds**"),
+    "eq19": (3, "`eq19`) | **reproduced**: the algebra is right"),
+    "eq19-optimal": (3, "`eq19-optimal`) | **not reproduced**: it is the one that changes the output least"),
+    "f3-speed": (4, "**Speed: reproduced.**"),
+    "f3-price": (4, "**Price: reproduced, at equal"),
     "f4": (
         5,
         "F4: with fixed $c$ the norm grows towards $c$ early and stays put late | **argument fails but conclusion holds**",
