@@ -375,11 +375,19 @@ def _accuracy(rows: Sequence[Mapping[str, Any]], metric: str) -> Accuracy:
 @contextmanager
 def _quiet(progress: bool) -> Iterator[None]:
     """Errors only in lm-eval's log, and without `progress` none of its bars either."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # takes a second
+
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    # In a notebook the bars of datasets are widgets, which a redirected stderr does not catch.
+    hide = not progress and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
     try:
         with nullcontext() if progress else redirect_stderr(io.StringIO()):
             yield
     finally:
+        if hide:
+            enable_progress_bars()
         logger.setLevel(level)

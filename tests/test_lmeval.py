@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets.utils import are_progress_bars_disabled
 
 from rmu_lab import RmuLabError, accuracy, harness, load_questions
 from rmu_lab.files import data_folder
-from rmu_lab.lmeval import HarnessResult, loaded_tasks, task_digests
+from rmu_lab.lmeval import HarnessResult, _quiet, loaded_tasks, task_digests
 from rmu_lab.questions import cloze_prompt, letter_prompt
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import plain_score
@@ -340,3 +341,12 @@ def test_digests_tell_questions_and_prompts_apart(own_task, tmp_path):
     second = task_digests([path])
     third = task_digests([own_task(doc_to_text='"Q: {{{{question}}}}"')])
     assert len({first[path], second[path], third[path]}) == 3
+
+
+def test_without_progress_the_bars_of_datasets_stay_away_too():
+    # In a notebook they are widgets, not lines on stderr: seen only where the data set is not yet in the cache.
+    with _quiet(progress=False):
+        assert are_progress_bars_disabled()
+    assert not are_progress_bars_disabled()
+    with _quiet(progress=True):
+        assert not are_progress_bars_disabled()
