@@ -16,6 +16,7 @@ from rmu_lab.course import (
     last_stream_above,
     late_logits,
     left_over_figure,
+    likeliest_token,
     linearisation_diagram,
     logits_above,
     max_logit_figure,
@@ -26,6 +27,7 @@ from rmu_lab.course import (
     turned,
     turning_explorer,
     turning_panel,
+    variance_ratios,
     written_changes,
 )
 from rmu_lab.course.confidence import MEASURES
@@ -81,6 +83,19 @@ def test_the_part_above_a_layer_gives_the_models_own_logits(model, tokenizer, te
         torch.testing.assert_close(logits_of(own), expected, rtol=1e-4, atol=1e-4)
         stream = last_stream_above(model, tokenizer, text, layer=2)(own)
         torch.testing.assert_close(model.lm_head(final_norm(model)(stream)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_little_noise_obeys_the_straight_line_and_much_does_not(model, tokenizer, text):
+    setting = {"layer": 2, "coefficient": 20.0, "direction": rmu_direction(model, seed=4)}
+    predicted = theory.predicted_logits(model, tokenizer, text, **setting, eta=7.0)  # whose eta must not matter
+    little, much = variance_ratios(model, tokenizer, text, predicted, [1e-4, 1e3], n=16, **setting)
+    assert little == pytest.approx(1, abs=0.02) and abs(much - 1) > 0.1
+
+
+def test_the_likeliest_token_and_its_probability(tokenizer):
+    logits = torch.full((len(tokenizer),), -100.0)
+    logits[[7, 9]] = torch.tensor([3.0, 1.0]).log()
+    assert likeliest_token(tokenizer, logits) == f"{tokenizer.decode(7)!r} 75%"
 
 
 def test_the_direction_is_the_one_that_training_draws(model, tokenizer):

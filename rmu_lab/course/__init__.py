@@ -28,7 +28,15 @@ from .formatting import print_changes, print_table
 from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
 from .lead_in import cosine_after, lead_figure
 from .left_over import left_over_figure
-from .linearisation import bell_figure, last_stream_above, linearisation_diagram, logits_above, rmu_direction
+from .linearisation import (
+    bell_figure,
+    last_stream_above,
+    likeliest_token,
+    linearisation_diagram,
+    logits_above,
+    rmu_direction,
+    variance_ratios,
+)
 from .moves import Moves, moves_figure, moves_of, over_texts
 from .noise import (
     SENSITIVITY_TESTS,
@@ -104,6 +112,7 @@ __all__ = [
     "layer_panel",
     "lead_figure",
     "left_over_figure",
+    "likeliest_token",
     "linearisation_diagram",
     "logits_above",
     "loss_diagram",
@@ -170,5 +179,6 @@ __all__ = [
     "turning_diagram",
     "turning_explorer",
     "turning_panel",
+    "variance_ratios",
     "written_changes",
 ]

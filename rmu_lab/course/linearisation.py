@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import map_above
 from ..corpora import token_batches
 from ..models import decoder_blocks, input_device
+from ..theory import PredictedLogits, compare, simulated_logits
 from ..unlearning.directions import random_directions
 from .diagrams import INK, LABEL, NOTE
 from .plots import GREY, ROLES
@@ -74,6 +76,44 @@ def first_order_variance(function: Callable[[Tensor], Tensor], z: Tensor, eta: f
     point = z.detach().clone().requires_grad_()
     (slope,) = torch.autograd.grad(function(point), point)
     return eta * slope.square().sum()
+
+
+def likeliest_token(tokenizer: PreTrainedTokenizerBase, logits: Tensor) -> str:
+    """Return the most probable token and its probability, as ``"' Paris' 77%"``, from one position's logits, (V,)."""
+    probability, token = logits.softmax(dim=-1).max(dim=-1)
+    return f"{tokenizer.decode(token)!r} {probability:.0%}"
+
+
+def variance_ratios(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    predicted: PredictedLogits,
+    etas: Sequence[float],
+    *,
+    n: int = 32,
+    layer: int,
+    direction: Tensor,
+    coefficient: float,
+) -> list[float]:
+    """Divide the variance of the logits under isotropic noise by the first order's, for each variance of the noise.
+
+    Parameters
+    ----------
+    predicted
+        what `theory.predicted_logits` gave for the same text, layer, direction and coefficient, whatever its `eta`.
+    etas
+        variances of the noise in each entry of z = c u.
+    n
+        draws of the noise for each of them.
+    """
+    ratios = []
+    for eta in etas:
+        drawn = simulated_logits(
+            model, tokenizer, text, layer=layer, direction=direction, coefficient=coefficient, eta=eta, n=n
+        )
+        ratios.append(compare(replace(predicted, eta=eta), drawn).variance_ratio)
+    return ratios
 
 
 def linearisation_diagram(deviations: tuple[float, float] = (0.18, 0.75)) -> Figure:
