@@ -213,7 +213,7 @@ def test_residual_stream_diagram_names_every_part_there_is(layer, blocks):
     texts = {text.get_text() for text in axes_of(residual_stream_diagram(layer, blocks)).texts}
     assert ("Frozen trunk" in texts) == (layer > 2)
     assert "Trained window" in texts and {str(each) for each in range(max(0, layer - 2), layer + 1)} <= texts
-    assert ("Unused top" in texts) == (layer < blocks - 1)
+    assert ("Untrained top" in texts) == (layer < blocks - 1)
 
 
 def test_diagrams_refuse_what_they_cannot_draw():
@@ -250,11 +250,10 @@ def test_coefficient_panel_draws_the_stored_row():
     style()
     row = STORED["rows"][-1]
     figure = coefficient_panel(STORED, row["coefficient"], row["seed"], row["steps"])
-    left, middle, right = figure.axes
+    left, right = figure.axes
     assert [bar.get_height() for bar in left.patches] == [row["bio"]["accuracy"], row["general"]["accuracy"]]
-    bars = [axes.collections[place].get_segments() for axes, place in ((middle, 0), (right, 1))]
-    for segments, values in zip(bars, (row["forget cosine"], row["bio max logit"]), strict=True):
-        assert [start[0] for start, _ in segments] == values[:-1]
+    for place, name in enumerate(("forget cosine", "retain cosine")):
+        assert [start[0] for start, _ in right.collections[place].get_segments()] == row[name][:-1]
     with pytest.raises(KeyError, match="no row with"):
         coefficient_panel(STORED, 1.0, 0, 40)
 

@@ -16,6 +16,7 @@ from rmu_lab.course import (
     layer_map,
     lowest_layer,
     mean_square,
+    median_cosine,
     noise_diagram,
     norms_beside,
     print_stored_changes,
@@ -136,7 +137,8 @@ def test_the_lowest_layer_is_that_of_the_geometric_mean():
 def test_a_stored_change_has_an_interval_over_questions_and_directions(front, capsys):
     (change,) = print_stored_changes(front, "bio", [(228.0, 80, 300.0)])
     assert "228" in capsys.readouterr().out
-    rows = [row for row in front if row.config and (row.config.coefficient, row.config.steps) == (228.0, 80)]
+    wanted = {"coefficient": 228.0, "steps": 80, "alpha": 300.0}
+    rows = [row for row in front if row.config and wanted.items() <= row.config.to_dict().items()]
     base = next(row for row in front if row.config is None)
     lost = [100 * (row.scores["bio"].accuracy - base.scores["bio"].accuracy) for row in rows]
     assert change.value == pytest.approx(np.mean(lost))
@@ -152,6 +154,17 @@ def test_accuracies_of_the_stored_coefficients():
     assert found[0, 0] == 100 * next(row for row in stored["rows"] if row["steps"] == 40)["bio"]["accuracy"]
     with pytest.raises(RmuLabError, match="30 steps"):
         accuracy_by_coefficient(stored, "bio", 30)
+
+
+def test_the_median_cosine_is_the_mean_over_directions_of_the_stored_medians():
+    rows = [
+        {"coefficient": 2.0, "steps": 40, "seed": seed, "forget cosine": [0, middle, 1]}
+        for seed, middle in enumerate((0.2, 0.6))
+    ]
+    record = {"quantiles": [0, 0.5, 1], "rows": rows}
+    assert median_cosine(record, 2.0, 40) == pytest.approx(0.4)
+    with pytest.raises(RmuLabError, match="no row with c = 3"):
+        median_cosine(record, 3.0, 40)
 
 
 def test_the_toy_depends_on_c_over_the_norm_alone(capsys):

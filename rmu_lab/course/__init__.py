@@ -23,7 +23,8 @@ from .confidence import (
 from .diagrams import attention_map, loss_diagram, residual_stream_diagram, target_length_diagram, turning_diagram
 from .exercises import check, core
 from .factorial import effect, effects_figure, floor_figure, runs_by_signs
-from .first_figures import cost_figure, hide_or_erase_diagram, strength_curves
+from .first_checks import clean_tests, lost_and_gained_tests, share_tests, verdict_tests
+from .first_figures import before_and_after_bars, cost_figure, hide_or_erase_diagram, strength_curves
 from .formatting import print_changes, print_table
 from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
 from .lead_in import cosine_after, lead_figure
@@ -51,11 +52,11 @@ from .number_tables import print_accuracies, print_numbers, print_picks
 from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
-from .ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
+from .ready_topics import Topic, most_alike, quiz, ready_topic, stored_directions, topic_tests
 from .search_figures import luck_figure, plans_figure, search_map
 from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
 from .spread import max_logit_figure, measure_spread, spread_figure
-from .stored_runs import accuracy_by_coefficient, stored_change
+from .stored_runs import accuracy_by_coefficient, median_cosine, stored_change
 from .strength import answers_at, strength_panel, strength_slider
 from .target_norms import adaptive_target, median_norms, norms_by_text
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
@@ -81,10 +82,12 @@ __all__ = [
     "attention_weights",
     "base_and_unlearned",
     "before_and_after",
+    "before_and_after_bars",
     "bell_figure",
     "by_layer",
     "check",
     "claim",
+    "clean_tests",
     "coefficient_explorer",
     "coefficient_panel",
     "compare_methods",
@@ -116,12 +119,14 @@ __all__ = [
     "linearisation_diagram",
     "logits_above",
     "loss_diagram",
+    "lost_and_gained_tests",
     "lost_marks",
     "lowest_layer",
     "luck_figure",
     "max_logit_figure",
     "mean_square",
     "measure_spread",
+    "median_cosine",
     "median_norms",
     "most_alike",
     "moves_figure",
@@ -157,9 +162,11 @@ __all__ = [
     "sensitivity_by_layer",
     "sensitivity_of_targets",
     "sensitivity_panels",
+    "share_tests",
     "show",
     "spread_figure",
     "stored_change",
+    "stored_directions",
     "strength_curves",
     "strength_panel",
     "strength_slider",
@@ -180,5 +187,6 @@ __all__ = [
     "turning_explorer",
     "turning_panel",
     "variance_ratios",
+    "verdict_tests",
     "written_changes",
 ]

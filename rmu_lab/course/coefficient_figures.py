@@ -171,5 +171,5 @@ def history_curves(results: Mapping[str, tuple[str, UnlearnResult]], key: str, *
                   markersize=5, label=label)  # fmt: skip
     axes.set(xlabel="training step", ylabel=_RECORDED[key])
     axes.set_title(title)
-    axes.legend(loc="upper right", frameon=True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=True)  # below: curves fill the panel
     return figure

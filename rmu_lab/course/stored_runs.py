@@ -73,3 +73,18 @@ def accuracy_by_coefficient(record: Mapping[str, Any], topic: str, steps: int) -
     by_setting = {(row["coefficient"], row["seed"]): 100 * row[topic]["accuracy"] for row in rows}
     coefficients, seeds = (sorted(set(part)) for part in zip(*by_setting, strict=True))
     return np.array([[by_setting[c, seed] for seed in seeds] for c in coefficients])
+
+
+def median_cosine(record: Mapping[str, Any], coefficient: float, steps: int) -> float:
+    """Take the median cos(u, h) of the forget tokens from the stored run ``coefficient``, averaged over its directions.
+
+    Raises
+    ------
+    RmuLabError
+        if the run has no such setting.
+    """
+    found = [row for row in record["rows"] if (row["coefficient"], row["steps"]) == (coefficient, steps)]
+    if not found:
+        raise RmuLabError(f"The stored run has no row with c = {coefficient:g} after {steps} steps.")
+    middle = record["quantiles"].index(0.5)
+    return float(np.mean([row["forget cosine"][middle] for row in found]))

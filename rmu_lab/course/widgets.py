@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import ipywidgets
 from matplotlib import pyplot as plt
@@ -49,7 +49,7 @@ def labelled_slider(label: str, options: Sequence[float], value: float, tooltip:
 
 
 def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int) -> Figure:
-    """Show what one setting of the stored run does: accuracies, cos(u, h) and MaxLogit, forget beside retain.
+    """Show what one setting of the stored run does: accuracies and cos(u, h), forget beside retain.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     if not found:
         raise KeyError(f"The stored run has no row with {wanted}.")
     row, base = found[0], record["base"]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.2), width_ratios=(1, 1.2, 1.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4), width_ratios=(1, 1.7))
     for place, (name, role) in enumerate((("bio", "forget"), ("general", "retain"))):
         value, (low, high) = row[name]["accuracy"], row[name]["interval"]
         left.bar(place, value, 0.6, yerr=[[value - low], [high - value]], capsize=4, color=ROLES[role].colour, ecolor=GREY)
@@ -71,42 +71,28 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     left.set_xticklabels(["infectious\ndisease", "general"])
     left.set_title("black: base model", fontweight="normal", fontsize=10)
     cosines = {role: row[f"{role} cosine"] for role in ("forget", "retain")}
-    _token_bars(middle, record["quantiles"], cosines, "cos(u, h)", (-0.5, 1), legend="center left")
-    if "bio max logit" in row:
-        confidence = {"frozen": base["bio max logit"], "steered": row["bio max logit"]}
-        _token_bars(right, record["quantiles"], confidence, "MaxLogit on forget questions", (5, 40), legend="lower right")
-    else:
-        right.set_axis_off()
-        right.text(0.5, 0.5, "MaxLogit was measured\nafter the last step only", ha="center", va="center", color=GREY)
+    _token_bars(right, record["quantiles"], cosines)
     figure.suptitle(
-        f"c = {coefficient:g}, direction {seed}, {steps} steps: tokens reach ||h|| = {row['forget norm']:.0f}",
+        f"c = {coefficient:g}, direction {seed}, {steps} steps",
         fontsize=11, fontweight="bold", x=0.01, ha="left",
     )  # fmt: skip
     return figure
 
 
-def _token_bars(
-    axes: plt.Axes,
-    shares: Sequence[float],
-    series: Mapping[str, Sequence[float]],
-    label: str,
-    limits: tuple[float, float],
-    legend: Literal["center left", "lower right"],
-) -> None:
+def _token_bars(axes: plt.Axes, shares: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> None:
     """Draw stored quantiles as what they say: between two of them lie so many tokens, and nothing is known of where.
 
     A curve through them would invent the values in between, which matters where a few tokens in a hundred jump.
     """
-    middles, least = [(low + high) / 2 for low, high in pairwise(shares)], 0.005 * (limits[1] - limits[0])
-    names = {"frozen": "base model", "steered": "after RMU"}
-    for role, values in series.items():
-        ends = [(low, max(high, low + least)) for low, high in pairwise(values)]  # wide enough to be seen
-        axes.hlines(middles, *zip(*ends, strict=True), color=ROLES[role].colour, linewidth=4, label=names.get(role, role))
-    axes.set(xlabel=label, xlim=limits, ylabel="share of tokens", ylim=(0, 1))
+    middles = [(low + high) / 2 for low, high in pairwise(shares)]
+    for role, values in cosines.items():
+        ends = [(low, max(high, low + 0.0075)) for low, high in pairwise(values)]  # wide enough to be seen
+        axes.hlines(middles, *zip(*ends, strict=True), color=ROLES[role].colour, linewidth=4, label=role)
+    axes.set(xlabel="cos(u, h)", xlim=(-0.5, 1), ylabel="share of tokens", ylim=(0, 1))
     axes.set_title("each bar: 5% of the tokens", fontweight="normal", fontsize=10)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.locator_params(axis="x", nbins=5)
-    axes.legend(loc=legend, frameon=True)
+    axes.legend(loc="center left", frameon=True)
 
 
 def layer_explorer(rows: Sequence[SweepRow]) -> ipywidgets.Widget:
