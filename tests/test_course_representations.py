@@ -143,7 +143,7 @@ def test_moving_begins_at_the_first_moved_token():
     cos = torch.tensor([[0.1, 0.9, 0.2, 0.8], [0.9, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]])
     found = Moves(*[cos] * 5, read=cos)
     assert found.onset.tolist() == [1, 0, 4]
-    assert found.behind.tolist() == [[False, False, True, True], [False, True, True, True], [False] * 4]
+    assert found.after_onset.tolist() == [[False, False, True, True], [False, True, True, True], [False] * 4]
 
 
 def test_an_interval_is_over_texts():

@@ -15,6 +15,7 @@ from rmu_lab import RmuLabError, UnlearnConfig, unlearn
 from rmu_lab.course import (
     answers_at,
     predict,
+    print_answers,
     predictions,
     print_changes,
     print_table,
@@ -154,6 +155,12 @@ def test_answers_go_from_the_base_models_to_the_edited_ones(model, tokenizer, re
     with result.applied(model):
         assert said[1.0] == answers(model, tokenizer, prompts, max_new_tokens=4)
     assert same_weights(model, before)
+
+
+def test_an_answer_is_printed_before_and_after(model, tokenizer, result, capsys):
+    print_answers(model, tokenizer, result, "the sea", max_new_tokens=4)
+    said = answers_at(model, tokenizer, result, ["the sea"], (0.0, 1.0), max_new_tokens=4)
+    assert capsys.readouterr().out == f"the sea\n   before: {said[0.0][0]}\n   after:  {said[1.0][0]}\n"
 
 
 def test_an_error_while_answering_leaves_the_model_as_it_was(model, tokenizer, result, monkeypatch):

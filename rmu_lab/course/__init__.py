@@ -17,6 +17,7 @@ from .confidence import (
     correlations,
     given_confidence,
     late_logits,
+    over_positions,
     over_prompts,
     written_changes,
 )
@@ -30,11 +31,11 @@ from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_se
 from .lead_in import cosine_after, lead_figure
 from .left_over import left_over_figure
 from .linearisation import (
-    bell_figure,
-    last_stream_above,
+    first_order_figure,
     likeliest_token,
     linearisation_diagram,
     logits_above,
+    norms_added_above,
     rmu_direction,
     variance_ratios,
 )
@@ -55,9 +56,9 @@ from .predictions import Prediction, predict
 from .ready_topics import Topic, most_alike, quiz, ready_topic, stored_directions, topic_tests
 from .search_figures import luck_figure, plans_figure, search_map
 from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
-from .spread import max_logit_figure, measure_spread, spread_figure
+from .spread import measure_spread, measure_sureness, spread_figure, sureness_figure
 from .stored_runs import accuracy_by_coefficient, median_cosine, stored_change
-from .strength import answers_at, strength_panel, strength_slider
+from .strength import answers_at, print_answers, strength_panel, strength_slider
 from .target_norms import adaptive_target, median_norms, norms_by_text
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
@@ -83,7 +84,6 @@ __all__ = [
     "base_and_unlearned",
     "before_and_after",
     "before_and_after_bars",
-    "bell_figure",
     "by_layer",
     "check",
     "claim",
@@ -101,6 +101,7 @@ __all__ = [
     "effect",
     "effects_figure",
     "film",
+    "first_order_figure",
     "floor_figure",
     "given_confidence",
     "growth_by_setting",
@@ -108,7 +109,6 @@ __all__ = [
     "heatmap",
     "hide_or_erase_diagram",
     "history_curves",
-    "last_stream_above",
     "late_logits",
     "layer_explorer",
     "layer_map",
@@ -123,9 +123,9 @@ __all__ = [
     "lost_marks",
     "lowest_layer",
     "luck_figure",
-    "max_logit_figure",
     "mean_square",
     "measure_spread",
+    "measure_sureness",
     "median_cosine",
     "median_norms",
     "most_alike",
@@ -134,9 +134,11 @@ __all__ = [
     "noise_diagram",
     "norm_and_attention",
     "norm_growth",
+    "norms_added_above",
     "norms_beside",
     "norms_by_layer",
     "norms_by_text",
+    "over_positions",
     "over_prompts",
     "over_texts",
     "package_direction",
@@ -144,6 +146,7 @@ __all__ = [
     "plans_figure",
     "predict",
     "print_accuracies",
+    "print_answers",
     "print_changes",
     "print_numbers",
     "print_picks",
@@ -171,6 +174,7 @@ __all__ = [
     "strength_panel",
     "strength_slider",
     "style",
+    "sureness_figure",
     "target_length_diagram",
     "targets_to_scale",
     "token_bars",

@@ -48,8 +48,8 @@ class Moves:
         return torch.where(self.moved.any(dim=1), self.moved.int().argmax(dim=1), none)
 
     @property
-    def behind(self) -> Tensor:
-        """Whether a token stands behind its text's first moved one."""
+    def after_onset(self) -> Tensor:
+        """Whether a token comes after its text's first moved one."""
         return torch.arange(self.moved.shape[1]) > self.onset[:, None]
 
 

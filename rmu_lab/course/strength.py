@@ -43,6 +43,19 @@ def answers_at(
     return said
 
 
+def print_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    result: UnlearnResult,
+    question: str,
+    *,
+    max_new_tokens: int = 14,
+) -> None:
+    """Print a question and what the model writes after it, before the edit and with it."""
+    said = answers_at(model, tokenizer, result, [question], (0.0, 1.0), max_new_tokens=max_new_tokens)
+    print(f"{question}\n   before: {said[0.0][0]}\n   after:  {said[1.0][0]}")
+
+
 def strength_slider(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
