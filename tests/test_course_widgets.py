@@ -15,8 +15,8 @@ from rmu_lab import RmuLabError, UnlearnConfig, unlearn
 from rmu_lab.course import (
     answers_at,
     predict,
-    print_answers,
     predictions,
+    print_answers,
     print_changes,
     print_table,
     strength_panel,
