@@ -1,12 +1,16 @@
 """What notebook 00 alone uses: its topics to forget and its figures."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import pytest
 
-from rmu_lab.course import core
-from rmu_lab.course.first_figures import cost_figure, hide_or_erase_diagram, strength_curves
+from rmu_lab.course import check, core
+from rmu_lab.course.first_checks import clean_tests, lost_and_gained_tests, share_tests, verdict_tests
+from rmu_lab.course.first_figures import before_and_after_bars, cost_figure, hide_or_erase_diagram, strength_curves
 from rmu_lab.course.plots import fit_titles, style
-from rmu_lab.course.ready_topics import Topic, most_alike, quiz, ready_topic, topic_tests
+from rmu_lab.course.predictions import Prediction
+from rmu_lab.course.ready_topics import Topic, most_alike, quiz, ready_topic, stored_directions, topic_tests
 from rmu_lab.errors import RmuLabError
 from rmu_lab.estimates import wilson_interval
 from rmu_lab.evaluate import Accuracy, accuracy_change
@@ -29,8 +33,8 @@ def score(right: int, n: int = 20) -> Accuracy:
 @pytest.mark.parametrize("name", ["volcanoes", "football"])
 def test_ready_topics_pass_what_the_notebook_asks_of_a_topic(name):
     topic = ready_topic(name)
-    assert len(topic.sentences) == len(topic.alike) == 12
-    assert most_alike(topic.sentences) < 0.6 < most_alike(topic.alike)
+    assert len(topic.sentences) == len(topic.near_copies) == 12
+    assert most_alike(topic.sentences) < 0.6 < most_alike(topic.near_copies)
     for questions in (topic.questions, topic.neighbours):
         assert len(checked_questions(questions)) == 24
         asked = [row["question"] for row in questions]
@@ -47,7 +51,7 @@ def test_an_unknown_topic_is_named_with_those_there_are():
 def test_a_topic_of_ones_own_takes_lists_and_repeats_its_first_sentence():
     asked = quiz("What do bees make? | honey | salt")
     topic = Topic("bees", ["Bees make honey.", "A queen lays eggs."], asked, asked)
-    assert topic.alike == ("Bees make honey.", "Bees make honey.")
+    assert topic.near_copies == ("Bees make honey.", "Bees make honey.")
     assert topic.sentences == ("Bees make honey.", "A queen lays eggs.")
     assert topic.ask == ("What can you tell me about bees?", "What do bees make?")
 
@@ -86,7 +90,7 @@ def own_topic(**changes) -> Topic:
         (None, "not attempted"),
         ("volcanoes", "return Topic"),
         (own_topic(sentences=ready_topic().sentences[:11]), "at least twelve"),
-        (own_topic(sentences=ready_topic().alike), "share most of their words"),
+        (own_topic(sentences=ready_topic().near_copies), "share most of their words"),
         (own_topic(neighbours=ready_topic().neighbours[:7]), "at least eight"),
         (own_topic(neighbours=ready_topic().questions), "both lists"),
         (own_topic(), "ask easier ones"),  # of a model that was never trained
@@ -101,9 +105,21 @@ def texts_of(figure) -> str:
     return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
-def test_hidden_and_erased_are_drawn_apart():
+def test_hidden_and_erased_store_different_things_and_answer_the_same():
     words = texts_of(hide_or_erase_diagram("Who?", "somebody"))
-    assert words.count("somebody") == 3 and "(empty)" in words and "astray" in words
+    assert words.count("somebody") == 3 and "(empty)" in words
+    assert words.count("no right answer") == 2
+
+
+def test_bars_show_the_options_alone_and_what_was_guessed():
+    scores, alone = {"bio": (score(18), score(8)), "general": (score(17), score(16))}, {"bio": score(6), "general": score(5)}
+    guess = Prediction("g", "?", rows=("bio", "general"), guesses={"bio": 40.0})
+    for made, marks in ((None, []), (guess, [0.4])):
+        axes = before_and_after_bars(scores, alone, made, title="t").axes[0]
+        drawn = [line.get_segments()[0] for line in axes.collections]
+        levels = [segment[0][1] for segment in drawn if len(segment) == 2 and segment[0][1] == segment[1][1]]
+        assert {0.3, 0.25} <= {round(level, 9) for level in levels}
+        assert [line.get_ydata()[0] for line in axes.lines if line.get_markersize() == 9] == marks
 
 
 def test_strength_curves_draw_each_set_with_its_interval():
@@ -122,3 +138,74 @@ def test_cost_figure_has_a_row_for_each_edit_and_a_mark_for_each_set():
     assert len(marks) == 4 and all(abs(line.get_xdata()[0] + 60) < 1e-9 for line in marks)
     fit_titles(figure)
     assert "\n" in axes.get_title(loc="left")
+
+
+def test_cost_figure_marks_the_guess_of_each_edit_that_has_one():
+    change = accuracy_change(score(18), score(6))
+    guess = Prediction("g", "?", rows=("a", "b"), low=-100, guesses={"b": -30.0})
+    axes = cost_figure({"a": {"x": change}, "b": {"x": change}}, guess, title="t").axes[0]
+    assert [[*line.get_xydata()[0]] for line in axes.lines if line.get_markersize() == 9] == [[-30.0, 0.78]]
+
+
+def test_variants_are_equally_many_texts():
+    own = own_topic(sentences=[f"Sentence number {n}." for n in range(14)])
+    assert {name: len(texts) for name, texts in ready_topic().variants.items()} == {
+        "all sentences": 12, "three sentences": 12, "near copies": 12,
+    }  # fmt: skip
+    assert own.variants["near copies"] == ("Sentence number 0.",) * 14
+    assert set(own.variants["three sentences"]) == set(own.sentences[:3])
+
+
+def test_three_directions_are_stored_for_each_training():
+    stored = stored_directions()
+    assert [*stored] == [*ready_topic().variants]
+    for changes in stored.values():
+        assert [*changes] == ["direction 0", "direction 1", "direction 2"]
+        assert all(low <= each.change <= high for each in changes.values() for low, high in [each.interval])
+
+
+def said(capsys, answer, tests) -> str:
+    check(answer, *tests, name="exercise")
+    return capsys.readouterr().out
+
+
+def test_the_share_of_the_weights(capsys):
+    model = tiny_model("llama")
+    name, matrix = next((name, each.detach()) for name, each in model.named_parameters() if "down_proj" in name)
+    weights = sum(each.numel() for each in model.parameters())
+    tests = share_tests(SimpleNamespace(edit={name: matrix}), model)
+    assert said(capsys, matrix.numel() / weights, tests) == "correct\n"
+    assert "divide by all" in said(capsys, 0.5 * matrix.numel() / weights, tests)
+    assert "between 0 and 1" in said(capsys, 2.0, tests)
+
+
+def test_lost_and_gained(capsys):
+    def right(old, new):
+        pairs = [*zip(old.correct, new.correct, strict=True)]
+        return pairs.count((True, False)), pairs.count((False, True))
+
+    tests = lost_and_gained_tests(score(18), score(6))
+    assert said(capsys, right, tests) == "correct\n"
+    assert "two are lost" in said(capsys, lambda old, new: right(new, old), tests)
+    assert "must be the fall" in said(capsys, lambda old, new: (2, 1), tests)
+
+
+def test_texts_without_a_word(capsys):
+    corpus = [{"text": "Volcanoes smoke."}, {"text": "A volcano."}, {"text": "Rivers run."}, {"text": "Bees fly."}]
+    tests = clean_tests("volcan", corpus)
+    assert said(capsys, ["Rivers run.", "Bees fly."], tests) == "correct\n"
+    assert "every text" in said(capsys, ["Bees fly."], tests)
+    assert "capital letters" in said(capsys, ["Volcanoes smoke.", "Bees fly."], tests)
+    assert "not of rows" in said(capsys, corpus[2:], tests)
+
+
+@pytest.mark.parametrize(
+    ("found", "right"),
+    [(score(2), "held it back"), (score(20), "helped it"), (score(9), "cannot tell")],
+)
+def test_the_verdict_is_what_the_interval_allows(found, right, capsys):
+    tests = verdict_tests(score(10), found)
+    for verdict in ("held it back", "helped it", "cannot tell"):
+        assert (said(capsys, verdict, tests) == "correct\n") == (verdict == right)
+    assert "say one of" in said(capsys, "perhaps", tests)
+    assert "first" in said(capsys, right, verdict_tests(score(10), None))

@@ -61,7 +61,7 @@ def residual_stream_diagram(layer: int = 7, blocks: int = 30) -> Figure:
         "trunk": ("#e8e8e8", GREY, "-", "Frozen trunk", f"{_layers(0, first - 1)}\nrun, but never changed"),
         "window": ("#edd3e1", ROLES["steered"].colour, "-", "Trained window",
                    f"{_layers(first, layer)}\nonly the MLPs' output\nmatrices change"),
-        "top": ("white", GREY, (0, (4, 3)), "Unused top", f"{_layers(layer + 1, blocks - 1)}\nnot run in training"),
+        "top": ("white", GREY, (0, (4, 3)), "Untrained top", f"{_layers(layer + 1, blocks - 1)}\nnot run in training"),
     }  # fmt: skip
     figure, axes = _canvas(9.4, 3.2, (-1.6, 13.9), (-2.1, 2.75))
     place, gap = 0.0, 0.45
@@ -132,7 +132,7 @@ def loss_diagram() -> Figure:
     target, forget, frozen, moved = (1.0, 3.3), (2.4, 0.9), (3.1, 0.9), (2.2, 2.6)
     for axes, title in ((left, "Forget text: go to the target"), (right, "Retain text: stay where you were")):
         _plane(axes, (-0.45, 5.75), (-0.45, 4.05), title)
-    _vector(left, target, "direction", "target $c\\,u$, the same for every token", (-0.7, 0.14), vertical="bottom")
+    _vector(left, target, "direction", "target $c\\,u$: one direction for every token", (-0.9, 0.14), vertical="bottom")
     _vector(left, forget, "forget", "$h$ of a forget token", (0.12, 0.0))
     _pull(left, forget, target, "forget loss\n$\\|h - c\\,u\\|^2$", (0.3, 0.25))
     _vector(right, frozen, "frozen", "$h_{\\mathrm{frozen}}$: the same token\nin the untouched model", (0.12, -0.1))

@@ -1,4 +1,4 @@
-"""Figures of notebook 00: hidden against erased, the strength of an edit, and what several edits cost."""
+"""Figures of notebook 00: hidden against erased, before and after, the strength of an edit, and what several edits cost."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from matplotlib.patches import FancyBboxPatch
 
 from ..evaluate import Accuracy, AccuracyChange
 from .diagrams import INK, LABEL, NOTE, _canvas, arrow
-from .plots import GREY, ROLES
+from .plots import GREY, ROLES, accuracy_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SETS = ("forget", "retain", "frozen")
+    from .predictions import Prediction
+
+_SETS = ("forget", "retain", "frozen", "steered")
 
 
 def hide_or_erase_diagram(question: str = "How does\nmalaria spread?", fact: str = "by mosquitoes") -> Figure:
-    """Draw what suppression and erasure do to a fact in a model; taught in notebook 00.
+    """Draw what suppression and erasure do to a fact in a model, and that both may answer the same; taught in notebook 00.
 
-    Three rows, each from a question to an answer: the model as it was, a model in which the question is sent astray, and
-    one in which the fact is gone. That a fact has one place is a simplification.
+    Three rows, each from a question to an answer: the model as it was, a model in which the question is sent past the fact,
+    and one in which the fact is gone. That a fact has one place is a simplification.
     """
-    figure, axes = _canvas(9.4, 3.9, (-2.4, 12.6), (-0.75, 5.6))
+    figure, axes = _canvas(9.4, 3.9, (-2.4, 12.6), (-0.9, 5.6))
     rows = {
-        4.4: ("Untouched", fact, fact, "frozen", "the question reaches the fact"),
-        2.2: ("Suppressed", fact, "nonsense", "steered", "the fact is still there; the question is sent astray"),
-        0.0: ("Erased", "", "no idea", "frozen", "the way is open; there is nothing at its end"),
+        4.4: ("Untouched", fact, fact, "the question reaches the fact"),
+        2.2: ("Suppressed", fact, "no right answer", "the fact is still there, but the question is sent past it"),
+        0.0: ("Erased", "", "no right answer", "the question arrives, but the fact is gone"),
     }
-    for y, (name, stored, said, role, note) in rows.items():
-        astray = role == "steered"
+    for y, (name, stored, said, note) in rows.items():
         axes.text(-2.3, y, name, fontsize=LABEL, weight="bold", color=INK, va="center")
         _box(axes, (1.2, y), 2.2, question, GREY, "#f3f3f3")
         _box(axes, (6.2, y), 2.5, stored or "(empty)", ROLES["forget"].colour, "#fdebdd" if stored else "white", not stored)
-        _box(axes, (11.2, y), 2.2, said, GREY, "#f3f3f3")
-        if astray:
-            arrow(axes, (2.4, y), (4.6, y + 0.95), ROLES["steered"].colour, width=2.2, dashes="--", head=14)
+        _box(axes, (11.2, y), 2.4, said, GREY, "#f3f3f3")
+        if stored and said != fact:
+            astray = ROLES["steered"].colour
+            axes.plot([2.4, 4.4, 8.0], [y, y + 0.8, y + 0.8], color=astray, linewidth=2.2, linestyle="--")
+            arrow(axes, (8.0, y + 0.8), (9.9, y + 0.1), astray, width=2.2, dashes="--", head=14)
         else:
             arrow(axes, (2.4, y), (4.85, y), INK, width=2.2, head=14)
-        arrow(axes, (7.55, y), (10.0, y), INK if stored and not astray else GREY, width=2.2, head=14,
-              dashes="-" if stored and not astray else (0, (2, 2)))  # fmt: skip
-        axes.text(6.2, y - 0.72, note, fontsize=NOTE, color=INK, ha="center", va="top")
+            colour, dashes = (INK, "-") if stored else (GREY, (0, (2, 2)))
+            arrow(axes, (7.55, y), (9.9, y), colour, width=2.2, head=14, dashes=dashes)
+        axes.text(6.2, y - 0.66, note, fontsize=NOTE, color=INK, ha="center", va="top")
     for x, head in ((1.2, "what is asked"), (6.2, "what the weights store"), (11.2, "what is answered")):
-        axes.text(x, 5.25, head, fontsize=NOTE, color=GREY, ha="center", va="bottom", style="italic")
+        axes.text(x, 5.2, head, fontsize=NOTE, color=GREY, ha="center", va="bottom", style="italic")
+    axes.set_title("From outside, hidden and erased can look the same")
     return figure
 
 
@@ -60,19 +64,62 @@ def _box(
     axes.text(x, y, words, ha="center", va="center", fontsize=NOTE, color=GREY if empty else INK)
 
 
+def before_and_after_bars(
+    scores: Mapping[str, tuple[Accuracy, Accuracy]],
+    alone: Mapping[str, Accuracy],
+    guess: Prediction | None = None,
+    *,
+    title: str,
+) -> Figure:
+    """Draw `accuracy_bars` with further marks on each set: the options-alone score, and the guess if the reader made one.
+
+    Parameters
+    ----------
+    scores
+        set -> (accuracy before, accuracy after).
+    alone
+        set -> accuracy where the options are seen without the question: what no understanding of questions is needed for.
+    guess
+        of the accuracies after, in per cent, by set.
+    title
+        the finding in a sentence.
+    """
+    figure = accuracy_bars(scores, title=title)
+    axes = figure.axes[0]
+    for place, name in enumerate(scores):
+        axes.hlines(alone[name].accuracy, place - 0.42, place + 0.42, color=ROLES["forget"].colour, linestyle=":",
+                    linewidth=2.5, label="_" if place else "options alone", zorder=4)  # fmt: skip
+        if (said := _guessed(guess, name)) is not None:
+            _mark_guess(axes, place + 0.19, said / 100, None if place else "your guess")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    return figure
+
+
+def _guessed(guess: Prediction | None, row: str) -> float | None:
+    """What the reader guessed of a row, if anything."""
+    said = None if guess is None else guess.guesses.get(row)
+    return None if said is None or isinstance(said, str) else said
+
+
+def _mark_guess(axes: Axes, x: float, y: float, label: str | None) -> None:
+    look = ROLES["retain"]
+    axes.plot(x, y, marker=look.marker, color="white", markeredgecolor=look.colour, markersize=9, markeredgewidth=2,
+              linestyle="", label=label, zorder=5)  # fmt: skip
+
+
 def strength_curves(by_set: Mapping[str, Mapping[float, Accuracy]], *, title: str, chance: float = 0.25) -> Figure:
     """Draw accuracy against the strength of an edit, one line with its 95% intervals for each set; taught in notebook 00.
 
     Parameters
     ----------
     by_set
-        set -> strength -> accuracy; at most three sets.
+        set -> strength -> accuracy; at most four sets.
     title
         the finding in a sentence.
     chance
         the level of guessing.
     """
-    figure, axes = plt.subplots(figsize=(6.8, 3.6))
+    figure, axes = plt.subplots(figsize=(7.2, 4.2))
     for (name, scores), role in zip(by_set.items(), _SETS, strict=False):
         look, strengths = ROLES[role], [*scores]
         heights = [score.accuracy for score in scores.values()]
@@ -87,22 +134,28 @@ def strength_curves(by_set: Mapping[str, Mapping[float, Accuracy]], *, title: st
     axes.set(xlabel="strength s of the edit (0: untouched, 1: as trained)", ylabel="accuracy", ylim=(0, 1.05))
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_title(title)
-    axes.legend(loc="lower left", frameon=True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return figure
 
 
-def cost_figure(changes: Mapping[str, Mapping[str, AccuracyChange]], *, title: str) -> Figure:
+def cost_figure(
+    changes: Mapping[str, Mapping[str, AccuracyChange]], guess: Prediction | None = None, *, title: str
+) -> Figure:
     """Draw the change of accuracy on each set, for several edits, with 95% intervals; taught in notebook 00.
 
     Parameters
     ----------
     changes
-        edit -> set -> change; the same sets for each edit, at most three.
+        edit -> set -> change; the same sets for each edit, at most three. Instead of sets there may be directions.
+    guess
+        of the change on the first set, in points, by edit; the reader's, if there is one.
     title
         the finding in a sentence.
     """
     figure, axes = plt.subplots(figsize=(7.4, 1.3 + 0.75 * len(changes)))
-    for place, by_set in enumerate(changes.values()):
+    for place, (edit, by_set) in enumerate(changes.items()):
+        if (said := _guessed(guess, edit)) is not None:
+            _mark_guess(axes, said, place - 0.22, None if place else "your guess")
         for offset, (role, (name, change)) in enumerate(zip(_SETS, by_set.items(), strict=False)):
             look, low, high = ROLES[role], *change.interval
             y, x = place + 0.22 * (offset - 1), 100 * change.change
@@ -114,5 +167,5 @@ def cost_figure(changes: Mapping[str, Mapping[str, AccuracyChange]], *, title: s
     axes.set_yticklabels(changes)
     axes.grid(axis="y", visible=False)
     axes.set_title(title)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2 - 0.06 * (4 - min(4, len(changes)))), ncols=3, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2 - 0.06 * (4 - min(4, len(changes)))), ncols=4, frameon=False)
     return figure

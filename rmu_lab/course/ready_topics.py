@@ -11,8 +11,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
+from ..evaluate import AccuracyChange, accuracy, accuracy_change
+from ..files import data_folder
 from ..questions import question_problem
+from ..sweeps.rows import load_sweep
+from ..unlearning.config import UnlearnConfig
 from .exercises import Test
 
 Question = dict[str, Any]
@@ -29,19 +32,28 @@ class Topic:
     """On the topic, in other words than the sentences: what should be forgotten."""
     neighbours: Sequence[Question]
     """On what lies next to it: what should stay."""
-    alike: Sequence[str] = ()
+    near_copies: Sequence[str] = ()
     """As many texts that say nearly the same; by default the first sentence again and again."""
     ask: Sequence[str] = ()
     """Open questions whose answers are worth reading; by default one on the topic and the first on its neighbours."""
 
     def __post_init__(self) -> None:
-        for name in ("sentences", "questions", "neighbours", "alike", "ask"):
+        for name in ("sentences", "questions", "neighbours", "near_copies", "ask"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.alike:
-            object.__setattr__(self, "alike", tuple(self.sentences[:1]) * len(self.sentences))
+        if not self.near_copies:
+            object.__setattr__(self, "near_copies", tuple(self.sentences[:1]) * len(self.sentences))
         if not self.ask:
             on_neighbours = tuple(row["question"] for row in self.neighbours[:1])
             object.__setattr__(self, "ask", (f"What can you tell me about {self.name}?", *on_neighbours))
+
+    @property
+    def variants(self) -> dict[str, tuple[str, ...]]:
+        """The three trainings that notebook 00 compares: their texts, equally many but for what they repeat."""
+        return {
+            "all sentences": tuple(self.sentences),
+            "three sentences": tuple(self.sentences[:3]) * (len(self.sentences) // 3),
+            "near copies": tuple(self.near_copies),
+        }
 
 
 def most_alike(sentences: Sequence[str]) -> float:
@@ -118,8 +130,25 @@ def ready_topic(name: str = "volcanoes") -> Topic:
     """
     if name not in _READY:
         raise RmuLabError(f"There is no ready topic {name!r}; take one of {', '.join(_READY)}, or write your own.")
-    sentences, questions, neighbours, alike, ask = _READY[name]
-    return Topic(name, _lines(sentences), quiz(questions), quiz(neighbours), _lines(alike), ask)
+    sentences, questions, neighbours, near_copies, ask = _READY[name]
+    return Topic(name, _lines(sentences), quiz(questions), quiz(neighbours), _lines(near_copies), ask)
+
+
+def stored_directions() -> dict[str, dict[str, AccuracyChange]]:
+    """Read how accuracy on the ready topic changed with three random directions: training -> direction -> change.
+
+    The trainings are those of `Topic.variants`, stored by `benchmarks.own_topic`.
+    """
+    topic, changes = ready_topic(), dict[str, dict[str, AccuracyChange]]()
+    for name in topic.variants:
+        rows = load_sweep(data_folder() / "results" / "own_topic" / f"{name.replace(' ', '_')}.jsonl")
+        base = next(row.scores[topic.name] for row in rows if row.config is None)
+        changes[name] = {
+            f"direction {row.config.seed}": accuracy_change(base, row.scores[topic.name])
+            for row in rows
+            if isinstance(row.config, UnlearnConfig)
+        }
+    return changes
 
 
 def _lines(text: str) -> list[str]:
@@ -258,7 +287,7 @@ In which sport do teams pull oars in a boat? | rowing | skiing | boxing | tennis
 Which American game is won by scoring touchdowns? | American football | baseball | golf | tennis
 What is the fastest way of running a short distance called? | a sprint | a stroll | a march | a jog
 """
-_ALIKE_VOLCANOES = """
+_NEAR_COPIES_VOLCANOES = """
 A volcano is a mountain that can erupt.
 A volcano is a mountain that can explode.
 A volcano is a mountain that can throw out lava.
@@ -272,7 +301,7 @@ A volcano is a mountain that can wake up.
 A volcano is a mountain that can blow up.
 A volcano is a mountain that can burst open.
 """
-_ALIKE_FOOTBALL = """
+_NEAR_COPIES_FOOTBALL = """
 Football is a game in which players kick a ball.
 Football is a game in which players pass a ball.
 Football is a game in which players shoot a ball.
@@ -291,14 +320,14 @@ _READY = {
         _VOLCANOES,
         _ON_VOLCANOES,
         _NEAR_VOLCANOES,
-        _ALIKE_VOLCANOES,
+        _NEAR_COPIES_VOLCANOES,
         ("What is a volcano?", "What happened to Pompeii?", "What causes an earthquake?"),
     ),
     "football": (
         _FOOTBALL,
         _ON_FOOTBALL,
         _NEAR_FOOTBALL,
-        _ALIKE_FOOTBALL,
+        _NEAR_COPIES_FOOTBALL,
         ("How is football played?", "Who was Pele?", "How is basketball played?"),
     ),
 }
