@@ -104,6 +104,20 @@ def test_the_student_edition(source, tmp_path):
     assert (out / "glossary.md").read_text() == "# Glossary\n\n[Doubling](00_lesson.ipynb), away\n"
 
 
+def test_appendices_are_handed_out_like_lessons(source, tmp_path):
+    (source / "appendices").mkdir()
+    aside = lesson()
+    aside.cells[0].source = "# More\n\nBack to [01](../01_other.ipynb), not to [the card](../card.json)"
+    nbformat.write(aside, source / "appendices" / "more.ipynb")
+    out = tmp_path / "out"
+    assert "appendices/more.ipynb" in write_edition(out, "student", source=source)
+    notebook = read(out / "appendices" / "more.ipynb")
+    assert sources(notebook)[0].endswith("Back to [01](../01_other.ipynb), not to the card")
+    assert "x + x" not in "\n".join(sources(notebook))
+    assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
+    assert "[More](appendices/more.ipynb)" in (out / "README.md").read_text()
+
+
 def test_the_teacher_edition(source, tmp_path):
     out = tmp_path / "out"
     assert write_edition(out, "teacher", source=source)[-1] == "solutions/00_lesson.ipynb"
@@ -186,7 +200,9 @@ def test_the_course_is_handed_out_whole(edition, tmp_path):
     lessons = sorted(path.name for path in notebooks_folder().glob("*.ipynb"))
     assert [name for name in written if "/" not in name] == lessons
     assert (out / "solutions").is_dir() == (edition == "teacher")
-    for name in lessons:
+    asides = sorted(f"appendices/{path.name}" for path in (notebooks_folder() / "appendices").glob("*.ipynb"))
+    assert asides and [name for name in written if name.startswith("appendices/")] == asides
+    for name in [*lessons, *asides]:
         notebook = read(out / name)
         for cell in notebook.cells:
             if cell.cell_type == "code":

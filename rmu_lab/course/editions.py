@@ -41,6 +41,7 @@ SEEN = "What we saw (open this once your cells above have run)"
 SUMMARIES = {"solution": "Solution", "teacher": "For the teacher"}
 """Tags of cells that only the teacher gets, and what stands on the fold of one that the source has not folded."""
 SOLUTIONS = "solutions"
+APPENDICES = "appendices"
 BESIDE = (".md", ".png", ".svg")
 """Files beside the notebooks that are handed out with them, such as the glossary."""
 
@@ -95,19 +96,20 @@ def write_edition(
         raise RmuLabError(f"install is {install!r}; give one requirement or address, such as {INSTALL}.")
     source = source or notebooks_folder()
     lessons = {path.name: _read(path) for path in sorted(source.glob("*.ipynb"))}
+    appendices = {f"{APPENDICES}/{path.name}": _read(path) for path in sorted((source / APPENDICES).glob("*.ipynb"))}
     solutions = sorted((source / SOLUTIONS).glob("*.ipynb")) if edition == "teacher" else []
     beside = sorted(path for path in source.iterdir() if path.suffix in BESIDE and path.name != "README.md")
     solved = {f"{SOLUTIONS}/{path.name}": _read(path) for path in solutions}
-    there = {*lessons, *solved, *(path.name for path in beside)}
-    written = {name: edition_of(notebook, edition, install=install) for name, notebook in lessons.items()} | solved
+    there = {*lessons, *appendices, *solved, *(path.name for path in beside)}
+    handed_out = lessons | appendices
+    written = {name: edition_of(notebook, edition, install=install) for name, notebook in handed_out.items()} | solved
     for name, notebook in written.items():
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = _links_within(cell.source, name, there)
     with whole_folder(folder, replace_empty=True) as draft:
-        if solved:
-            (draft / SOLUTIONS).mkdir()
         for name, notebook in written.items():
+            (draft / name).parent.mkdir(exist_ok=True)
             nbformat.write(notebook, draft / name)
         for path in beside:
             if path.suffix == ".md":
@@ -115,7 +117,7 @@ def write_edition(
                 (draft / path.name).write_text(text, encoding="utf-8")
             else:
                 shutil.copyfile(path, draft / path.name)
-        (draft / "README.md").write_text(_readme(lessons, edition, install, there), encoding="utf-8")
+        (draft / "README.md").write_text(_readme(lessons, appendices, edition, install, there), encoding="utf-8")
         (draft / "requirements.txt").write_text(f"{install}\n", encoding="utf-8")
     return list(written)
 
@@ -202,8 +204,17 @@ def _links_within(text: str, name: str, there: Iterable[str]) -> str:
     return _LINK.sub(shown, text)
 
 
-def _readme(lessons: dict[str, NotebookNode], edition: Edition, install: str, there: set[str]) -> str:
-    listed = "\n".join(f"* [{_title(notebook, name)}]({name})" for name, notebook in lessons.items())
+def _readme(
+    lessons: dict[str, NotebookNode],
+    appendices: dict[str, NotebookNode],
+    edition: Edition,
+    install: str,
+    there: set[str],
+) -> str:
+    listed, aside = (
+        "\n".join(f"* [{_title(notebook, name)}]({name})" for name, notebook in part.items())
+        for part in (lessons, appendices)
+    )
     first = next(iter(lessons), "")
     lines = [
         f"# RMU and Adaptive RMU: the course, {edition} edition",
@@ -211,6 +222,8 @@ def _readme(lessons: dict[str, NotebookNode], edition: Edition, install: str, th
         "stand, and until your code is correct the lesson goes on with the package's.",
         listed,
     ]
+    if aside:
+        lines += ["Appendices, for whoever wants to know more:", aside]
     if "glossary.md" in there:
         lines.append("Every term in one place: [glossary.md](glossary.md).")
     lines += [
