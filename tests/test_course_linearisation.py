@@ -10,20 +10,22 @@ from rmu_lab.course import (
     as_chat,
     base_and_unlearned,
     before_and_after,
-    bell_figure,
     correlations,
+    first_order_figure,
     given_confidence,
-    last_stream_above,
     late_logits,
     left_over_figure,
     likeliest_token,
     linearisation_diagram,
     logits_above,
-    max_logit_figure,
     measure_spread,
+    measure_sureness,
+    norms_added_above,
+    over_positions,
     over_prompts,
     rmu_direction,
     spread_figure,
+    sureness_figure,
     turned,
     turning_explorer,
     turning_panel,
@@ -31,8 +33,8 @@ from rmu_lab.course import (
     written_changes,
 )
 from rmu_lab.course.confidence import MEASURES
-from rmu_lab.course.left_over import along_and_across
-from rmu_lab.course.linearisation import first_order_variance
+from rmu_lab.course.left_over import along_and_across, median_across, residual
+from rmu_lab.course.linearisation import first_order_variance, last_stream_above
 from rmu_lab.generation import MaxLogits
 from rmu_lab.models import final_norm
 from tests.conftest import made_up_texts, tiny_model, weights_of
@@ -112,9 +114,18 @@ def test_the_diagram_has_longer_bars_for_more_noise():
     assert bars(right)[0] > 1.3 * bars(right)[1] > bars(left)[1]
 
 
-def test_the_bell_has_the_area_one():
-    line = bell_figure([1.0, 2.0, 3.0], 2.0, 0.5, title="Bell", xlabel="x").axes[0].lines[0]
+def test_the_bell_has_the_area_one_and_stands_beside_the_ratios():
+    ratios = {"1%": 1.0, "42%": 0.8}
+    bell, beside = first_order_figure([1.0, 2.0, 3.0], 2.0, 0.5, ratios, title="Bell", xlabel="x").axes
+    line = bell.lines[0]
     assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1, abs=1e-3)
+    assert [*beside.lines[0].get_ydata()] == [1.0, 0.8]
+
+
+def test_layers_above_the_last_add_nothing_and_others_do(model, tokenizer, text):
+    u, top = rmu_direction(model), model.config.num_hidden_layers - 1
+    assert norms_added_above(model, tokenizer, text, u, [10.0, 100.0], layer=top) == pytest.approx([0, 0], abs=1e-3)
+    assert min(norms_added_above(model, tokenizer, text, u, [10.0, 100.0], layer=top - 1)) > 0.01
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -176,14 +187,28 @@ def test_the_explorer_measures_a_setting_once():
 def test_the_final_norm_alone_is_the_spread_where_nothing_else_stands_above(model, tokenizer, text):
     top = model.config.num_hidden_layers - 1
     found = measure_spread(model, tokenizer, [text], layer=top, coefficients=[100.0, 400.0], directions=2, n=400)
-    assert found.measured.shape == found.norm_alone.shape == found.stream_norm.shape == found.max_logit.shape == (2, 1, 2)
+    assert found.measured.shape == found.norm_alone.shape == found.stream_norm.shape == (2, 1, 2)
     np.testing.assert_allclose(found.stream_norm, [[[100, 400]]] * 2, rtol=1e-3)
     np.testing.assert_allclose(found.norm_alone[:, 0], found.limit, rtol=1e-3)
     np.testing.assert_allclose(found.measured, found.norm_alone, rtol=0.15)
     assert found.slope.value == pytest.approx(-1, abs=0.1)
     lines = spread_figure(found, title="Spread").axes[0].lines
     assert len(lines) == 3 and [*lines[0].get_xdata()] == [100, 400]
-    assert len(max_logit_figure(found, title="MaxLogit").axes[0].lines) == 2
+    assert str(found).endswith(f"{found.measured[..., 1].mean():.2g} at c = 400")
+
+
+def test_sureness_starts_at_the_model_and_ends_at_the_limit(model, tokenizer, text):
+    top, texts = model.config.num_hidden_layers - 1, [text, made_up_texts(1, seed=4)[0]]
+    found = measure_sureness(model, tokenizer, texts, layer=top, coefficients=[50, 500], directions=3)
+    with torch.no_grad():
+        each = [model(**tokenizer(one, return_tensors="pt")).logits[0, -1].softmax(0).max().item() for one in texts]
+    assert found.untouched == pytest.approx(np.mean(each), rel=1e-3)
+    assert found.by_direction.shape == (3, 2) and len(set(found.limit)) == 3
+    np.testing.assert_allclose(found.by_direction[:, 1], found.limit, rtol=1e-3)  # nothing stands between but the final norm
+    *_, limit = sureness_figure(found, title="Sureness").axes[0].lines[:2]
+    assert limit.get_ydata()[0] == found.limit[0]
+    assert found.between() == f"{found.limit.min():.2f} to {found.limit.max():.2f}"
+    assert found.between(50) == f"{found.by_direction[:, 0].min():.2f} to {found.by_direction[:, 0].max():.2f}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,6 +238,15 @@ def test_late_logits_start_late_and_correlate(model, tokenizer):
     np.testing.assert_allclose(correlations(found, one), expected, atol=1e-4)
 
 
+def test_over_positions_by_hand():
+    logits = torch.tensor([[0.0, 1.0], [0.0, 3.0]])
+    spread, entropy, share = over_positions(logits + torch.tensor([[5.0], [9.0]]), torch.tensor([2.0, 1.0]))
+    assert (spread, share) == (pytest.approx(0.5**0.5), 0.0)  # centred: -0.5 and -1.5; 0.5 and 1.5
+    p = logits.softmax(1)
+    assert entropy == pytest.approx(float(-(p * p.log()).sum(1).mean()), rel=1e-4)
+    assert over_positions(logits, logits[0])[2] == 1
+
+
 def test_the_bootstrap_keeps_answers_whole():
     base = np.array([[1.0, np.nan, np.nan], [1.0, 1.0, 1.0], [1.0, 1.0, np.nan]])
     same = over_prompts(lambda b, a: np.nanmean(a) - np.nanmean(b), base, base + 2)
@@ -226,7 +260,7 @@ def test_written_changes_by_hand():
         return MaxLogits(torch.tensor(values), torch.tensor(values) / 10)
 
     changes = written_changes(of([[2.0, 4.0], [6.0, 8.0]]), of([[1.0, 2.0], [3.0, 4.0]]))
-    fall, width, _, surer = changes.values()
+    fall, width, *_, surer = changes.values()
     assert (fall.value, width.value) == (-2.5, 0.5) and surer.value == pytest.approx(-0.25)
 
 
@@ -261,6 +295,20 @@ def test_what_is_left_over_lies_along_and_across(model, tokenizer):
     along, across = along_and_across(states, 2, 3 * u).T
     hidden = states.hidden[2][states.counted]
     np.testing.assert_allclose(along**2 + across**2, hidden.square().sum(1), rtol=1e-3)
-    axes = left_over_figure(states, states, 2, u, 40.0, title="Left over").axes[0]
-    assert [len(line.get_xdata()) for line in axes.lines] == [len(along), len(along), 1]
-    assert axes.lines[2].get_xdata()[0] == 40
+    panels = left_over_figure(states, {40: states, 80: states}, 2, u, title="Left over").axes
+    assert [len(line.get_xdata()) for line in panels[0].lines] == [len(along), len(along), 1]
+    assert [axes.lines[2].get_xdata()[0] for axes in panels] == [40, 80]
+
+
+def test_the_residual_by_hand_and_as_the_theory_measures_it(model, tokenizer):
+    steps = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    rows, axis = torch.cat([torch.full((4, 1), 3.0), steps], dim=1), torch.tensor([1.0, 0.0, 0.0])
+    assert [value.item() for value in residual(rows, axis)] == pytest.approx([3, 1 / 3, 2])
+    across, angle = median_across(rows, axis)
+    assert (across.item(), angle.item()) == (1, pytest.approx(np.degrees(np.arctan(1 / 3)), rel=1e-4))
+
+    states, u = token_states(model, tokenizer, made_up_texts(2, seed=9), [2]), rmu_direction(model)
+    expected = theory.measured_residual(states, states, 2, u)
+    found = [value.item() for value in residual(states.hidden[2][states.counted], u)]
+    wanted = [expected.coefficient, np.sign(expected.coefficient) * expected.relative_norm, expected.effective_dimensions]
+    assert found == pytest.approx(wanted, rel=1e-3)

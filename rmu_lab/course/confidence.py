@@ -1,4 +1,4 @@
-"""How sure a model is of the next token: in texts that it is given, and in answers that it writes."""
+"""How sure a model is of the next token: in texts that it is given (teacher-forced), and in answers that it generates."""
 
 from __future__ import annotations
 
@@ -114,17 +114,21 @@ def as_chat(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> lis
 
 
 def written_changes(before: MaxLogits, after: MaxLogits) -> dict[str, Number]:
-    """Compare what two models wrote in answer to the same questions, all tokens pooled, with intervals over questions."""
+    """Compare what two models generated for the same questions, all tokens pooled, with intervals over questions."""
 
     def rise(b: np.ndarray, a: np.ndarray) -> float:
         return float(np.nanmean(a) - np.nanmean(b))
+
+    def tails(values: np.ndarray) -> float:
+        return float(kurtosis(values[~np.isnan(values)]))
 
     return {
         "change of MaxLogit": over_prompts(rise, before.logit, after.logit),
         "its standard deviation, unlearned / base": over_prompts(
             lambda b, a: float(np.nanstd(a) / np.nanstd(b)), before.logit, after.logit
         ),
-        "its excess kurtosis, unlearned": over_prompts(lambda a: float(kurtosis(a[~np.isnan(a)])), after.logit),
+        "its excess kurtosis, base": over_prompts(tails, before.logit),
+        "its excess kurtosis, unlearned": over_prompts(tails, after.logit),
         "change of the largest probability": over_prompts(rise, before.probability, after.probability),
     }
 
@@ -138,6 +142,9 @@ def base_and_unlearned(
         name: {"base": ("frozen", [*one]), "unlearned": ("steered", [*other])} for name, (one, other) in values.items()
     }
     figure = distributions(series, title=title, xlabel=xlabel, limits=limits)
+    for axes in figure.axes:
+        for line in axes.lines:  # the medians end below the legend
+            line.set_ydata([0, 0.72])
     words = (
         f"{name}: the base model's median is {_described(one)}, the unlearned model's {_described(other)}."
         for name, (one, other) in values.items()
@@ -170,7 +177,7 @@ def late_logits(
     first: int = 20,
     max_length: int = 64,
 ) -> Tensor:
-    """Return the logits at every token of the texts from place `first` on, (tokens, V)."""
+    """Return the logits at every token of the texts from position `first` on, (tokens, V)."""
     (batch,) = token_batches(tokenizer, texts, len(texts), max_length)
     batch = batch.to(input_device(model))
     counted = batch.counted()
@@ -183,3 +190,23 @@ def correlations(logits: Tensor, with_these: Tensor) -> Tensor:
     """Correlate each row of logits, (tokens, V), with one vector of them over the vocabulary: (tokens,)."""
     rows, one = logits - logits.mean(dim=-1, keepdim=True), with_these - with_these.mean()
     return torch.nn.functional.cosine_similarity(rows, one, dim=-1)
+
+
+def over_positions(logits: Tensor, expected: Tensor) -> tuple[float, float, float]:
+    """Summarise the logits at many positions, (tokens, V): do they differ, are they sure, and of what. Used in notebook 02.
+
+    Parameters
+    ----------
+    expected
+        (V,) one vector of logits.
+
+    Returns
+    -------
+    tuple
+        the standard deviation of a logit over positions, a shift common to all logits taken away; the mean entropy of the
+        next token in nats; and the share of positions whose most probable token is that of `expected`.
+    """
+    spread = (logits - logits.mean(dim=1, keepdim=True)).var(dim=0).mean().sqrt()
+    log_p = logits.log_softmax(dim=-1)
+    entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
+    return spread.item(), entropy.item(), (logits.argmax(dim=-1) == expected.argmax()).float().mean().item()

@@ -1,20 +1,49 @@
-"""How far a training pushed each token along u, and what it left over across u: a picture of Proposition 1's assumptions."""
+"""What training leaves of h beside c u: its size, its dimensions, and a picture of where the tokens went."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from .diagrams import INK, NOTE
+from .diagrams import INK
 from .plots import ROLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.figure import Figure
 
     from ..activations import TokenStates
+
+
+def residual(h: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Measure what steering leaves: eps = h - c u, where c is the mean of u·h. A core of notebook 02.
+
+    Parameters
+    ----------
+    h
+        (tokens, d).
+    u
+        the direction, (d,), of norm 1.
+
+    Returns
+    -------
+    tuple
+        the c that is reached; the root mean square of the norm of eps, over that c; and the effective dimensions of
+        eps, (tr C)² / tr C² of its covariance C: d if all directions vary alike, 1 if only one varies.
+    """
+    reached = (h @ u).mean()
+    eps = h - reached * u
+    covariance = torch.cov(eps.T)
+    return (
+        reached,
+        eps.square().sum(dim=1).mean().sqrt() / reached,
+        covariance.trace() ** 2 / covariance.square().sum(),
+    )
 
 
 def along_and_across(states: TokenStates, layer: int, direction: Tensor) -> np.ndarray:
@@ -25,8 +54,23 @@ def along_and_across(states: TokenStates, layer: int, direction: Tensor) -> np.n
     return np.stack([along.numpy(), across.numpy()], axis=1)
 
 
+def median_across(h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the median norm of h across u, and the median angle between h and u in degrees, over tokens.
+
+    Parameters
+    ----------
+    h
+        (tokens, d).
+    u
+        the direction, (d,), of norm 1.
+    """
+    along = h @ u
+    across = (h - along[:, None] * u).norm(dim=1)
+    return across.median(), torch.rad2deg(torch.atan2(across, along)).median()
+
+
 def left_over_figure(
-    before: TokenStates, after: TokenStates, layer: int, direction: Tensor, target: float, *, title: str, eta: float = 1.0
+    before: TokenStates, after: Mapping[float, TokenStates], layer: int, direction: Tensor, *, title: str, eta: float = 1.0
 ) -> Figure:
     """Draw every token before and after training by how far it lies along u and across u, and where the theory puts them.
 
@@ -34,21 +78,24 @@ def left_over_figure(
 
     Parameters
     ----------
-    target
-        c of the training.
+    after
+        c of a training -> what it made of the texts; a panel for each.
     eta
         variance of each entry of the noise that the theory is drawn for: a cloud about (c, root of eta d).
     """
-    figure, axes = plt.subplots(figsize=(8.2, 3.8))
-    for label, states, role in (("before training", before, "frozen"), ("after training", after, "steered")):
-        x, y = along_and_across(states, layer, direction).T
-        look = ROLES[role]
-        axes.plot(x, y, look.marker, color=look.colour, markersize=3, alpha=0.3, markeredgewidth=0, label=label)
-    look, spread = ROLES["direction"], (eta * len(direction)) ** 0.5
-    axes.plot([target], [spread], look.marker, color=look.colour, markeredgecolor=INK, markersize=9,
-              label=f"where Proposition 1 puts all tokens (eta = {eta:g})")  # fmt: skip
-    axes.text(target, spread - 28, f"$c = {target:g}$", ha="center", va="top", fontsize=NOTE, color=INK)
-    axes.set(xlabel="along u: $u \\cdot h$", ylabel="across u: norm of the rest", ylim=(-70, None))
-    axes.set_title(title)
-    axes.legend(loc="upper center", frameon=True, markerscale=1.5)
+    size = (4.9 * len(after), 3.9)
+    figure, row = plt.subplots(1, len(after), figsize=size, sharex=True, sharey=True, squeeze=False)
+    expected, spread = ROLES["direction"], (eta * len(direction)) ** 0.5
+    for axes, (target, states) in zip(row[0], after.items(), strict=True):
+        for label, each, role in (("before training", before, "frozen"), ("after training", states, "steered")):
+            x, y = along_and_across(each, layer, direction).T
+            look = ROLES[role]
+            axes.plot(x, y, look.marker, color=look.colour, markersize=3, alpha=0.3, markeredgewidth=0, label=label)
+        axes.plot([target], [spread], expected.marker, color=expected.colour, markeredgecolor=INK, markersize=9,
+                  label=f"Proposition 1 (eta = {eta:g})")  # fmt: skip
+        axes.set_title(f"trained with $c = {target:g}$", fontweight="normal", fontsize=10)
+        axes.set(xlabel="along u: $u \\cdot h$", ylim=(-30, None))
+    row[0][0].set_ylabel("across u: norm of the rest")
+    row[0][-1].legend(loc="upper right", frameon=True, markerscale=1.5, fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure

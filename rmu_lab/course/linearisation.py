@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,25 @@ def last_stream_above(
     top = len(decoder_blocks(model)) - 1
     hidden, g = map_above(model, batch.to(input_device(model)), layer, top)
     return lambda rows: g(torch.cat([hidden[:, :1], rows[None]], dim=1))[0, -1]
+
+
+def norms_added_above(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    direction: Tensor,
+    sizes: Sequence[float],
+    *,
+    layer: int,
+) -> list[float]:
+    """Put c u after a layer, for each c of `sizes`, and return the norm of all that the layers above add to it.
+
+    Of the last token, up to what the final norm reads. Used in notebook 02.
+    """
+    _, own = logits_above(model, tokenizer, text, layer=layer)
+    stream_of = last_stream_above(model, tokenizer, text, layer=layer)
+    with torch.no_grad():
+        return [(stream_of(c * direction.expand_as(own)) - c * direction).norm().item() for c in sizes]
 
 
 def first_order_variance(function: Callable[[Tensor], Tensor], z: Tensor, eta: float) -> Tensor:
@@ -135,17 +154,32 @@ def linearisation_diagram(deviations: tuple[float, float] = (0.18, 0.75)) -> Fig
     return figure
 
 
-def bell_figure(values: Sequence[float], mean: float, deviation: float, *, title: str, xlabel: str) -> Figure:
-    """Draw a histogram of what was simulated and, over it, the normal distribution that was predicted."""
-    figure, axes = plt.subplots()
+def first_order_figure(
+    values: Sequence[float], mean: float, deviation: float, ratios: Mapping[str, float], *, title: str, xlabel: str
+) -> Figure:
+    """Draw how far the straight line holds: one number's simulated and predicted distribution, and the variance's ratio.
+
+    Parameters
+    ----------
+    values, mean, deviation
+        what was simulated, and the normal distribution that was predicted for it.
+    ratios
+        size of the noise -> simulated over first-order variance.
+    xlabel
+        what `values` are of.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.6))
     found, expected = ROLES["steered"], ROLES["direction"]
-    axes.hist(np.asarray(values, dtype=float), bins=24, density=True, color=found.colour, alpha=0.35, label="simulated")
+    left.hist(np.asarray(values, dtype=float), bins=24, density=True, color=found.colour, alpha=0.35, label="simulated")
     x = np.linspace(mean - 4 * deviation, mean + 4 * deviation, 200)
     bell = np.exp(-(((x - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
-    axes.plot(x, bell, color=expected.colour, linestyle="--", linewidth=2.4, label="predicted")
-    axes.set(xlabel=xlabel, ylabel="density")
-    axes.set_title(title)
-    axes.legend(loc="upper left", frameon=True)
+    left.plot(x, bell, color=expected.colour, linestyle="--", linewidth=2.4, label="predicted")
+    left.set(xlabel=xlabel, ylabel="density")
+    left.legend(loc="upper left", frameon=True, fontsize=9)
+    right.plot([*ratios], [*ratios.values()], color=found.colour, linestyle=found.line, marker=found.marker)
+    right.axhline(1, color=expected.colour, linestyle="--", linewidth=2.4)
+    right.set(xlabel="norm of the noise / c", ylabel="variance, simulated / predicted", ylim=(0, 1.2))
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
 

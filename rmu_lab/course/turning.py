@@ -101,7 +101,7 @@ def turning_panel(runs: Sequence[Turning], *, title: str = "", reach: float | No
 
 
 def _fan(axes: Axes, run: Turning) -> None:
-    """Draw the arrows at length 1, since their direction is all that a norm lets through; to either side in turn."""
+    """Draw the arrows at norm 1, since their direction is all that a norm layer lets through; to either side in turn."""
     sides = np.where(np.arange(len(run.angles)) % 2, -1, 1)
     for angle in np.radians(run.angles) * sides:
         axes.plot([0, np.cos(angle)], [0, np.sin(angle)], color=ROLES["steered"].colour, linewidth=1, alpha=0.5)
