@@ -158,6 +158,41 @@ def run_all(page: Page, seconds: float) -> None:
     )
 
 
+def run_up_to(page: Page, cell: Locator, seconds: float) -> None:
+    """Run all cells above one and then this one, and wait until it is done."""
+    cell.locator(".jp-InputPrompt").click()
+    choose(page, "Run", "Run All Above Selected Cell")
+    cell.locator(".jp-InputPrompt").click()
+    choose(page, "Run", "Run Selected Cell")
+    cell.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).wait_for(timeout=1000 * seconds)
+
+
+def cell_with(page: Page, words: str) -> Locator:
+    """The first code cell in whose source some words stand."""
+    return code_cells(page).filter(has=page.locator(".cm-content", has_text=words)).first
+
+
+def shown_by(cell: Locator) -> str:
+    """What a cell's widgets show: texts, and the contents of pictures."""
+    parts = """areas => areas.map(area => area.innerText
+        + [...area.querySelectorAll("img")].map(image => image.src).join() + area.innerHTML.length).join()"""
+    return str(cell.locator(".jp-OutputArea-output").evaluate_all(parts))
+
+
+def changed(cell: Locator, before: str, seconds: float = 60) -> None:
+    """Wait until a cell's widgets show something else than before, as `shown_by` gave it.
+
+    Raises
+    ------
+    AssertionError
+        if they do not within the time: a generous one, since a model may have to answer.
+    """
+    deadline = time.monotonic() + seconds
+    while shown_by(cell) == before:
+        assert time.monotonic() < deadline, f"The widget shows the same after {seconds:g} seconds: {before[:200]}"
+        cell.page.wait_for_timeout(200)
+
+
 def errors(page: Page) -> list[str]:
     """What cells wrote to their error stream: exceptions and warnings."""
     return page.locator(ERRORS).all_inner_texts()

@@ -8,6 +8,8 @@ from rmu_lab.course.editions import notebooks_folder, write_edition
 from tests.browser.jupyterlab import (
     NOTEBOOK,
     browser_page,
+    cell_with,
+    changed,
     chromium,
     code_cells,
     errors,
@@ -15,8 +17,10 @@ from tests.browser.jupyterlab import (
     open_notebook,
     record_prediction,
     run_all,
+    run_up_to,
     running_lab,
     screenshot,
+    shown_by,
     use_theme,
     widgets_of,
     with_outputs,
@@ -124,14 +128,12 @@ def test_a_prediction_is_recorded(start):
 
 
 @pytest.mark.slow
-def test_a_slider_moves_what_is_shown(start):
-    sliders = [cell.locator(".jp-OutputArea .noUi-handle") for cell in code_cells(start).all()]
-    predicted = set(tagged("prediction"))
-    moved = [each for place, each in enumerate(sliders) if each.count() and place not in predicted]
-    if not moved:
-        pytest.skip("notebook 00 has no slider yet")
-    before = moved[0].first.get_attribute("aria-valuetext")
-    assert move_slider(moved[0].first, -1) != before or move_slider(moved[0].first, 1) != before
+def test_a_slider_changes_the_answers(start):
+    cell = cell_with(start, "strength_slider(")
+    before, slider = shown_by(cell), cell.locator(".noUi-handle").first
+    move_slider(slider, 9)
+    changed(cell, before)
+    screenshot(start, "00-strength", of=cell)
     assert errors(start) == []
 
 
@@ -141,3 +143,35 @@ def test_it_can_be_read_in_the_dark(start):
     screenshot(start, "00-dark")
     assert errors(start) == []
     use_theme(start, "JupyterLab Light")
+
+
+WIDGETS = {
+    "01_representations_and_rmu.ipynb": "course.token_colours(",
+    "02_confidence_reduction.ipynb": "course.turning_explorer(",
+    "03_coefficient_effects.ipynb": "course.toy_rmu(",
+    "04_rmu_training.ipynb": "film_slider(",
+    "05_adaptive_rmu.ipynb": "course.toy_rmu(",
+}
+"""A live widget of each lesson, by the call that makes it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WIDGETS)
+def test_a_widget_of_each_lesson_answers(lab, page, name):
+    open_notebook(page, lab, name)
+    cell = cell_with(page, WIDGETS[name])
+    run_up_to(page, cell, START_SECONDS)
+    before, text = shown_by(cell), cell.locator(".jp-OutputArea textarea, .jp-OutputArea input[type=text]")
+    if text.count():
+        text.first.fill("The opera opens at nine. Malaria is spread by mosquitoes.")
+        widgets_of(cell).last.click()
+    else:
+        move_slider(cell.locator(".jp-OutputArea .noUi-handle").first, -1)
+        if shown_by(cell) == before:  # it stood at its end
+            move_slider(cell.locator(".jp-OutputArea .noUi-handle").first, 1)
+    changed(cell, before)
+    assert errors(page) == []
+    for theme in ("Light", "Dark"):
+        use_theme(page, f"JupyterLab {theme}")
+        screenshot(page, f"{name[:2]}-widget-{theme.lower()}", of=cell)
+    use_theme(page, "JupyterLab Light")
