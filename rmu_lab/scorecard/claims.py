@@ -265,8 +265,8 @@ _TABLE = [
         protocol="32 forget test questions, greedy, 30 new tokens, before and after RMU with c = 570, twelve directions.",
         sources=(CONFIDENCE,),
         rule=Rule((below("MaxLogit, unlearned less base", 0),)),
-        shown=f"{THEORY}#1.-Seeing-confidence-fall",
-        shows="seeing confidence fall",
+        shown=f"{THEORY}#1.-What-happens-to-confidence?",
+        shows="what happens to confidence?",
     ),
     Claim(
         id="f2-narrower",
@@ -276,8 +276,8 @@ _TABLE = [
         protocol="Standard deviation of the same MaxLogit values.",
         sources=(CONFIDENCE,),
         rule=Rule((below("s.d. of MaxLogit, unlearned / base", 1),)),
-        shown=f"{THEORY}#1.-Seeing-confidence-fall",
-        shows="seeing confidence fall",
+        shown=f"{THEORY}#1.-What-happens-to-confidence?",
+        shows="what happens to confidence?",
     ),
     Claim(
         id="f2-normal",
@@ -287,8 +287,8 @@ _TABLE = [
         protocol="Excess kurtosis of the same MaxLogit values; 0 for a normal distribution.",
         sources=(CONFIDENCE,),
         rule=Rule((below("excess kurtosis of MaxLogit", 1), above("excess kurtosis of MaxLogit", -1))),
-        shown=f"{THEORY}#1.-Seeing-confidence-fall",
-        shows="seeing confidence fall",
+        shown=f"{THEORY}#1.-What-happens-to-confidence?",
+        shows="what happens to confidence?",
     ),
     Claim(
         id="f2-aligned",
