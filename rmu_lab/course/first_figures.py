@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -87,8 +88,8 @@ def before_and_after_bars(
     figure = accuracy_bars(scores, title=title)
     axes = figure.axes[0]
     for place, name in enumerate(scores):
-        axes.hlines(alone[name].accuracy, place - 0.42, place + 0.42, color=ROLES["forget"].colour, linestyle=":",
-                    linewidth=2.5, label="_" if place else "options alone", zorder=4)  # fmt: skip
+        axes.hlines(alone[name].accuracy, place, place + 0.42, color=GREY, linestyle=":",
+                    linewidth=2.5, label="_" if place else "options alone, after", zorder=4)  # fmt: skip
         if (said := _guessed(guess, name)) is not None:
             _mark_guess(axes, place + 0.19, said / 100, None if place else "your guess")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
@@ -122,6 +123,8 @@ def strength_curves(by_set: Mapping[str, Mapping[float, Accuracy]], *, title: st
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
     for (name, scores), role in zip(by_set.items(), _SETS, strict=False):
         look, strengths = ROLES[role], [*scores]
+        if name.endswith("options alone"):  # as in `before_and_after_bars`
+            look = replace(look, colour=GREY, line=":")
         heights = [score.accuracy for score in scores.values()]
         reach = (
             [score.accuracy - score.interval[0] for score in scores.values()],
