@@ -92,11 +92,13 @@ def test_curves_draw_means_and_student_intervals():
     style()
     repeats = np.array([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
     series = {"one": ("forget", [5, 6]), "many": ("retain", repeats)}
-    figure = curves([1, 10], series, title="T", xlabel="x", ylabel="y", marks={"here": 3}, log="x")
+    lines = {"marks": {"here": 3}, "levels": {"base": 2.5}}
+    figure = curves([1, 10], series, title="T", xlabel="x", ylabel="y", log="x", **lines)
     axes = axes_of(figure)
     assert [list(line.get_ydata()) for line in axes.lines[:2]] == [[5, 6], [2, 4]]
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(2 + 4.302653 / 3**0.5, rel=1e-5)  # t quantile with two degrees of freedom, s = 1
+    assert list(axes.lines[2].get_xdata()) == [3, 3] and list(axes.lines[3].get_ydata()) == [2.5, 2.5]
     assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "many"]
 
@@ -252,8 +254,11 @@ def test_coefficient_panel_draws_the_stored_row():
     figure = coefficient_panel(STORED, row["coefficient"], row["seed"], row["steps"])
     left, right = figure.axes
     assert [bar.get_height() for bar in left.patches] == [row["bio"]["accuracy"], row["general"]["accuracy"]]
+    quantile = STORED["quantiles"].index
     for place, name in enumerate(("forget cosine", "retain cosine")):
-        assert [start[0] for start, _ in right.collections[place].get_segments()] == row[name][:-1]
+        thin, thick = (right.collections[2 * place + n].get_segments()[0][:, 0] for n in (0, 1))
+        assert [*thin, *thick] == [row[name][quantile(share)] for share in (0.05, 0.95, 0.25, 0.75)]
+        assert right.lines[place].get_xdata() == row[name][quantile(0.5)]
     with pytest.raises(KeyError, match="no row with"):
         coefficient_panel(STORED, 1.0, 0, 40)
 

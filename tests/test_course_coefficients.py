@@ -19,6 +19,7 @@ from rmu_lab.course import (
     median_cosine,
     noise_diagram,
     norms_beside,
+    of_doing_nothing,
     print_stored_changes,
     print_toy,
     random_noise,
@@ -154,6 +155,12 @@ def test_accuracies_of_the_stored_coefficients():
     assert found[0, 0] == 100 * next(row for row in stored["rows"] if row["steps"] == 40)["bio"]["accuracy"]
     with pytest.raises(RmuLabError, match="30 steps"):
         accuracy_by_coefficient(stored, "bio", 30)
+
+
+def test_a_layer_that_does_nothing_has_the_ratio_of_the_squared_norms(model, tokenizer):
+    layer = {"size": 0.1, "relative": True}
+    found = sensitivity_by_layer(of_doing_nothing(sensitivity), model, tokenizer, TEXTS[:2], [1, 2], **layer)
+    torch.testing.assert_close(found, torch.full((2, 2), 0.01), rtol=1e-4, atol=0)
 
 
 def test_the_median_cosine_is_the_mean_over_directions_of_the_stored_medians():

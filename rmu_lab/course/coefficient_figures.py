@@ -48,6 +48,10 @@ def targets_to_scale(norm: float, coefficients: Sequence[float]) -> Figure:
     return figure
 
 
+PUBLISHED = {"c = 6.5 (Zephyr)": 6.5, "c = 300 (Yi, Mixtral)": 300.0, "c = 570 (this course)": 570.0}
+"""Coefficients of Li et al. 2024 for three models, and this course's for SmolLM2 at layer 7."""
+
+
 def norms_beside(norms_by_layer: Mapping[int, float], coefficients: Mapping[str, float], *, title: str) -> Figure:
     """Draw ||h|| over the layers, and each coefficient as a level line with its name.
 

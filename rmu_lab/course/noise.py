@@ -118,6 +118,11 @@ def sensitivity_by_layer(
     return torch.tensor(rows)
 
 
+def of_doing_nothing(phi: Sensitivity) -> Sensitivity:
+    """Return Phi of a layer that passes its input on unchanged, ||xi||^2 / ||h||^2, in place of Phi of the layer."""
+    return lambda g, h, xi: phi(lambda states: states, h, xi)
+
+
 def sensitivity_of_targets(
     phi: Sensitivity,
     model: PreTrainedModel,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..errors import RmuLabError
 from ..estimates import Number
+from ..files import data_folder
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
@@ -48,6 +50,12 @@ def stored_change(rows: Sequence[SweepRow], topic: str, **wanted: object) -> Num
     ]
     low, high = np.quantile(draws, [0.025, 0.975])
     return Number(float(changes.mean()), float(low), float(high), questions, "questions and directions")
+
+
+def stored_coefficients() -> dict[str, Any]:
+    """Load the stored run ``coefficient``: RMU at layer 7 with six coefficients, three directions, 20 and 40 steps."""
+    found: dict[str, Any] = json.loads((data_folder() / "results" / "coefficient.json").read_text(encoding="utf-8"))
+    return found
 
 
 def accuracy_by_coefficient(record: Mapping[str, Any], topic: str, steps: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The strength of an edit as a slider over real answers: the model at W + s (W' - W). Used in notebook 00."""
+"""The strength of an edit as a slider over real answers: the model at W + s (W' - W). Used in notebooks 00 and 01."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def print_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     result: UnlearnResult,
-    question: str,
-    *,
+    *questions: str,
     max_new_tokens: int = 14,
 ) -> None:
-    """Print a question and what the model writes after it, before the edit and with it."""
-    said = answers_at(model, tokenizer, result, [question], (0.0, 1.0), max_new_tokens=max_new_tokens)
-    print(f"{question}\n   before: {said[0.0][0]}\n   after:  {said[1.0][0]}")
+    """Print each question and what the model writes after it, before the edit and with it."""
+    said = answers_at(model, tokenizer, result, questions, (0.0, 1.0), max_new_tokens=max_new_tokens)
+    for question, before, after in zip(questions, said[0.0], said[1.0], strict=True):
+        print(f"{question}\n   before: {before}\n   after:  {after}")
 
 
 def strength_slider(

@@ -198,7 +198,9 @@ def toy_rmu(*, adaptive: bool = False) -> ipywidgets.Widget:
         "alpha": labelled_slider("alpha", (0, 0.1, 0.3, 1, 3, 10, 30, 100, 300), 1, "weight of the retain loss"),
         "lr": labelled_slider("learning rate", (0.003, 0.01, 0.03, 0.1, 0.3, 1), 0.1, "how far a weight moves in a step"),
         "norm": labelled_slider("||h||", (0.5, 1, 2, 4, 8), 2, "norm of the states before training"),
-        "adaptive": ipywidgets.Checkbox(value=adaptive, description="Adaptive RMU: the target's norm is beta ||h||"),
+        "adaptive": ipywidgets.Checkbox(
+            value=adaptive, description="Adaptive RMU: the target's norm is beta ||h||", layout={"width": "auto"}
+        ),
     }
     shown = ipywidgets.Image(format="png", width=round(live.width / SHARPNESS))
     said = ipywidgets.HTML()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import ipywidgets
 from matplotlib import pyplot as plt
-from matplotlib.ticker import PercentFormatter
 
 from .plots import GREY, ROLES, show
 
@@ -71,7 +69,7 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     left.set_xticklabels(["infectious\ndisease", "general"])
     left.set_title("black: base model", fontweight="normal", fontsize=10)
     cosines = {role: row[f"{role} cosine"] for role in ("forget", "retain")}
-    _token_bars(right, record["quantiles"], cosines)
+    _ranges(right, record["quantiles"], cosines)
     figure.suptitle(
         f"c = {coefficient:g}, direction {seed}, {steps} steps",
         fontsize=11, fontweight="bold", x=0.01, ha="left",
@@ -79,20 +77,16 @@ def coefficient_panel(record: Mapping, coefficient: float, seed: int, steps: int
     return figure
 
 
-def _token_bars(axes: plt.Axes, shares: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> None:
-    """Draw stored quantiles as what they say: between two of them lie so many tokens, and nothing is known of where.
-
-    A curve through them would invent the values in between, which matters where a few tokens in a hundred jump.
-    """
-    middles = [(low + high) / 2 for low, high in pairwise(shares)]
-    for role, values in cosines.items():
-        ends = [(low, max(high, low + 0.0075)) for low, high in pairwise(values)]  # wide enough to be seen
-        axes.hlines(middles, *zip(*ends, strict=True), color=ROLES[role].colour, linewidth=4, label=role)
-    axes.set(xlabel="cos(u, h)", xlim=(-0.5, 1), ylabel="share of tokens", ylim=(0, 1))
-    axes.set_title("each bar: 5% of the tokens", fontweight="normal", fontsize=10)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.locator_params(axis="x", nbins=5)
-    axes.legend(loc="center left", frameon=True)
+def _ranges(axes: plt.Axes, shares: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> None:
+    """Draw stored quantiles as ranges: a dot at the median, thick around the middle half, thin from 5% to 95%."""
+    for place, (role, values) in enumerate(cosines.items()):
+        at, colour = dict(zip(shares, values, strict=True)), ROLES[role].colour
+        for low, high, width in ((0.05, 0.95, 2), (0.25, 0.75, 10)):
+            axes.hlines(place, at[low], at[high], color=colour, linewidth=width)
+        axes.plot(at[0.5], place, marker="o", color="white", markeredgecolor=colour, markersize=8, markeredgewidth=2)
+    axes.set(xlabel="cos(u, h)", xlim=(-0.5, 1.03), ylim=(-0.6, len(cosines) - 0.4), yticks=range(len(cosines)))
+    axes.set_yticklabels([f"{role} tokens" for role in cosines])
+    axes.set_title("dot: median; thick: middle half; thin: 5% to 95%", fontweight="normal", fontsize=10)
 
 
 def layer_explorer(rows: Sequence[SweepRow]) -> ipywidgets.Widget:
