@@ -13,7 +13,7 @@ from rmu_lab.course import (
     correlations,
     first_order_figure,
     given_confidence,
-    late_logits,
+    given_logits,
     left_over_figure,
     likeliest_token,
     linearisation_diagram,
@@ -21,10 +21,11 @@ from rmu_lab.course import (
     measure_spread,
     measure_sureness,
     norms_added_above,
-    over_positions,
     over_prompts,
     rmu_direction,
+    some_tokens,
     spread_figure,
+    stretch,
     sureness_figure,
     turned,
     turning_explorer,
@@ -33,7 +34,7 @@ from rmu_lab.course import (
     written_changes,
 )
 from rmu_lab.course.confidence import MEASURES
-from rmu_lab.course.left_over import along_and_across, median_across, residual
+from rmu_lab.course.left_over import along_and_across, residual
 from rmu_lab.course.linearisation import first_order_variance, last_stream_above
 from rmu_lab.generation import MaxLogits
 from rmu_lab.models import final_norm
@@ -228,23 +229,16 @@ def test_given_confidence_is_the_models(model, tokenizer):
     assert {number.value for number in changes.values()} == {0.0} and [*changes] == [*MEASURES]
 
 
-def test_late_logits_start_late_and_correlate(model, tokenizer):
+def test_given_logits_are_the_models_at_every_token_but_the_first_and_correlate(model, tokenizer):
     texts = made_up_texts(2, seed=6)
-    lengths = [len(tokenizer(each).input_ids) for each in texts]
-    found = late_logits(model, tokenizer, texts, first=3)
-    assert len(found) == sum(min(length, 64) - 3 for length in lengths)
+    found = given_logits(model, tokenizer, texts)
+    ids = tokenizer(texts[1], return_tensors="pt").input_ids[:, :64]
+    with torch.no_grad():
+        torch.testing.assert_close(found[1 - ids.shape[1] :], model(input_ids=ids).logits[0, 1:], rtol=1e-4, atol=1e-4)
+    assert len(found) == sum(min(len(tokenizer(each).input_ids), 64) - 1 for each in texts)
     one = torch.linspace(-1, 2, found.shape[1]) ** 2
     expected = [np.corrcoef(row, one)[0, 1] for row in found.numpy()]
     np.testing.assert_allclose(correlations(found, one), expected, atol=1e-4)
-
-
-def test_over_positions_by_hand():
-    logits = torch.tensor([[0.0, 1.0], [0.0, 3.0]])
-    spread, entropy, share = over_positions(logits + torch.tensor([[5.0], [9.0]]), torch.tensor([2.0, 1.0]))
-    assert (spread, share) == (pytest.approx(0.5**0.5), 0.0)  # centred: -0.5 and -1.5; 0.5 and 1.5
-    p = logits.softmax(1)
-    assert entropy == pytest.approx(float(-(p * p.log()).sum(1).mean()), rel=1e-4)
-    assert over_positions(logits, logits[0])[2] == 1
 
 
 def test_the_bootstrap_keeps_answers_whole():
@@ -304,11 +298,20 @@ def test_the_residual_by_hand_and_as_the_theory_measures_it(model, tokenizer):
     steps = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
     rows, axis = torch.cat([torch.full((4, 1), 3.0), steps], dim=1), torch.tensor([1.0, 0.0, 0.0])
     assert [value.item() for value in residual(rows, axis)] == pytest.approx([3, 1 / 3, 2])
-    across, angle = median_across(rows, axis)
-    assert (across.item(), angle.item()) == (1, pytest.approx(np.degrees(np.arctan(1 / 3)), rel=1e-4))
+    spread, across, angle = stretch(rows + torch.arange(4.0)[:, None] * axis, axis)
+    assert (spread.item(), across.item()) == (pytest.approx((5 / 3) ** 0.5), 1)
+    assert angle.item() == pytest.approx(np.degrees(np.arctan(1 / 5)), rel=1e-4)  # of 3, 4, 5, 6 the lower middle angle
 
     states, u = token_states(model, tokenizer, made_up_texts(2, seed=9), [2]), rmu_direction(model)
     expected = theory.measured_residual(states, states, 2, u)
     found = [value.item() for value in residual(states.hidden[2][states.counted], u)]
     wanted = [expected.coefficient, np.sign(expected.coefficient) * expected.relative_norm, expected.effective_dimensions]
     assert found == pytest.approx(wanted, rel=1e-3)
+
+
+def test_only_some_tokens_are_kept_with_their_text_and_place(model, tokenizer):
+    states = token_states(model, tokenizer, made_up_texts(2, seed=9), [1, 2])
+    rows = states.position > 3
+    kept = some_tokens(states, rows)
+    assert torch.equal(kept.hidden[2], states.hidden[2][rows]) and torch.equal(kept.token, states.token[rows])
+    assert kept.position.min() == 4 and {*kept.text.tolist()} == {0, 1} and len(kept.hidden[1]) == rows.sum()

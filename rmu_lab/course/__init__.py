@@ -16,8 +16,7 @@ from .confidence import (
     before_and_after,
     correlations,
     given_confidence,
-    late_logits,
-    over_positions,
+    given_logits,
     over_prompts,
     written_changes,
 )
@@ -29,7 +28,7 @@ from .first_figures import before_and_after_bars, cost_figure, hide_or_erase_dia
 from .formatting import print_changes, print_table
 from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
 from .lead_in import cosine_after, lead_figure
-from .left_over import left_over_figure
+from .left_over import left_over_figure, some_tokens, stretch
 from .linearisation import (
     first_order_figure,
     likeliest_token,
@@ -104,12 +103,12 @@ __all__ = [
     "first_order_figure",
     "floor_figure",
     "given_confidence",
+    "given_logits",
     "growth_by_setting",
     "growth_figure",
     "heatmap",
     "hide_or_erase_diagram",
     "history_curves",
-    "late_logits",
     "layer_explorer",
     "layer_map",
     "layer_panel",
@@ -138,7 +137,6 @@ __all__ = [
     "norms_beside",
     "norms_by_layer",
     "norms_by_text",
-    "over_positions",
     "over_prompts",
     "over_texts",
     "package_direction",
@@ -167,12 +165,14 @@ __all__ = [
     "sensitivity_panels",
     "share_tests",
     "show",
+    "some_tokens",
     "spread_figure",
     "stored_change",
     "stored_directions",
     "strength_curves",
     "strength_panel",
     "strength_slider",
+    "stretch",
     "style",
     "sureness_figure",
     "target_length_diagram",

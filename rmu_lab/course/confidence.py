@@ -123,13 +123,13 @@ def written_changes(before: MaxLogits, after: MaxLogits) -> dict[str, Number]:
         return float(kurtosis(values[~np.isnan(values)]))
 
     return {
-        "change of MaxLogit": over_prompts(rise, before.logit, after.logit),
+        "change of mean MaxLogit": over_prompts(rise, before.logit, after.logit),
         "its standard deviation, unlearned / base": over_prompts(
             lambda b, a: float(np.nanstd(a) / np.nanstd(b)), before.logit, after.logit
         ),
         "its excess kurtosis, base": over_prompts(tails, before.logit),
         "its excess kurtosis, unlearned": over_prompts(tails, after.logit),
-        "change of the largest probability": over_prompts(rise, before.probability, after.probability),
+        "change of mean largest probability": over_prompts(rise, before.probability, after.probability),
     }
 
 
@@ -169,44 +169,17 @@ def before_and_after(model: PreTrainedModel, result: UnlearnResult, measure: Cal
 
 
 @torch.no_grad()
-def late_logits(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    first: int = 20,
-    max_length: int = 64,
+def given_logits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int = 64
 ) -> Tensor:
-    """Return the logits at every token of the texts from position `first` on, (tokens, V)."""
+    """Return the logits at every token of the texts but the first of each, (tokens, V); text after text."""
     (batch,) = token_batches(tokenizer, texts, len(texts), max_length)
     batch = batch.to(input_device(model))
-    counted = batch.counted()
-    counted[:, :first] = False
     with evaluating(model):
-        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[counted].float().cpu()
+        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[batch.counted()].float().cpu()
 
 
 def correlations(logits: Tensor, with_these: Tensor) -> Tensor:
     """Correlate each row of logits, (tokens, V), with one vector of them over the vocabulary: (tokens,)."""
     rows, one = logits - logits.mean(dim=-1, keepdim=True), with_these - with_these.mean()
     return torch.nn.functional.cosine_similarity(rows, one, dim=-1)
-
-
-def over_positions(logits: Tensor, expected: Tensor) -> tuple[float, float, float]:
-    """Summarise the logits at many positions, (tokens, V): do they differ, are they sure, and of what. Used in notebook 02.
-
-    Parameters
-    ----------
-    expected
-        (V,) one vector of logits.
-
-    Returns
-    -------
-    tuple
-        the standard deviation of a logit over positions, a shift common to all logits taken away; the mean entropy of the
-        next token in nats; and the share of positions whose most probable token is that of `expected`.
-    """
-    spread = (logits - logits.mean(dim=1, keepdim=True)).var(dim=0).mean().sqrt()
-    log_p = logits.log_softmax(dim=-1)
-    entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
-    return spread.item(), entropy.item(), (logits.argmax(dim=-1) == expected.argmax()).float().mean().item()

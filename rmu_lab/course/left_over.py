@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +55,14 @@ def along_and_across(states: TokenStates, layer: int, direction: Tensor) -> np.n
     return np.stack([along.numpy(), across.numpy()], axis=1)
 
 
-def median_across(h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the median norm of h across u, and the median angle between h and u in degrees, over tokens.
+def some_tokens(states: TokenStates, rows: Tensor) -> TokenStates:
+    """Keep some tokens of some texts, such as those that training moved: ``rows`` is (rows,) bool."""
+    hidden = {layer: values[rows] for layer, values in states.hidden.items()}
+    return replace(states, hidden=hidden, text=states.text[rows], position=states.position[rows], token=states.token[rows])
+
+
+def stretch(h: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far tokens spread along u and lie across it: the s.d. of u·h, the median norm across u, the median angle.
 
     Parameters
     ----------
@@ -63,10 +70,15 @@ def median_across(h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         (tokens, d).
     u
         the direction, (d,), of norm 1.
+
+    Returns
+    -------
+    tuple
+        of three scalars; the angle, between h and u, is in degrees.
     """
     along = h @ u
     across = (h - along[:, None] * u).norm(dim=1)
-    return across.median(), torch.rad2deg(torch.atan2(across, along)).median()
+    return along.std(), across.median(), torch.rad2deg(torch.atan2(across, along)).median()
 
 
 def left_over_figure(
