@@ -22,7 +22,10 @@ LONG = UnlearnConfig(method="rmu", coefficient=570.0, max_length=224)  # no text
 FRONT = [
     *grid(base=RMU, coefficient=[228.0, 570.0, 1140.0], alpha=[30, 300, 3000], seed=SEEDS),
     *grid(base=RMU, coefficient=[228.0, 570.0, 1140.0], steps=[10, 80], seed=SEEDS),
-]
+    # alpha / c as with c = 570 and alpha = 300, so that c alone differs
+    *(config for steps in (40, 80) for c, alpha in ((228.0, 120), (1140.0, 600))
+      for config in grid(base=RMU, coefficient=[c], alpha=[alpha], steps=[steps], seed=SEEDS)),
+]  # fmt: skip
 OPTIMISER = [
     *grid(base=RMU, lr=[2e-3, 2e-2], seed=SEEDS),
     *(UnlearnConfig(**RMU.to_dict() | {"batch_size": size, "steps": steps, "seed": seed})
