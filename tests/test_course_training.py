@@ -79,6 +79,14 @@ def test_a_watch_starts_before_training_and_counts_every_step(watch, pairs):
     assert moved == pytest.approx(watch.along["forget"][-1], abs=1e-4)
 
 
+def test_a_watch_knows_each_tokens_place_and_word(watch):
+    along, places = watch.frames[-1]["forget"][:, 0].tolist(), watch.places["forget"].tolist()
+    texts = [watch.words(text) for text in range(4)]
+    assert [value for words in texts for _, value in words] == along
+    assert [place for words in texts for place in range(1, len(words) + 1)] == places
+    assert "".join(word for word, _ in texts[1]) and FORGET[1].endswith("".join(word for word, _ in texts[1]).strip())
+
+
 @pytest.mark.parametrize(("path", "above", "step"), [([0, 0.1, 0.5, 0.3], 0.4, 2), ([0, 0.1], 0.4, None), ([0.5], 0.4, 0)])
 def test_departure_is_the_first_step_above(path, above, step):
     assert departure(path, above) == step
@@ -92,7 +100,8 @@ def test_the_packages_own_pieces_are_correct(model, tokenizer, u, capsys):
     core(training_loop.trained_copies, None, *training_checks.copies_tests(model))
     core(training_loop.rmu_losses, None, *training_checks.loss_tests(model, tokenizer, u, c=C))
     core(training_loop.train_rmu, None, *training_checks.loop_tests(model, tokenizer, u))
-    assert capsys.readouterr().out.splitlines() == ["correct: your function is used below"] * 3
+    core(stored_training.better_tradeoff, None, *training_checks.tradeoff_tests())
+    assert capsys.readouterr().out.splitlines() == ["correct: your function is used below"] * 4
 
 
 def without_mask(model, trained, forget_batch, retain_batch, u, c):
@@ -173,6 +182,32 @@ def test_wrong_copies_get_a_hint(model, capsys):
         assert hint in capsys.readouterr().out
 
 
+def no_margin(forget, general, margin=3.0):
+    if forget.high >= 0:
+        return "undecided"
+    return "further" if general.high < 0 else "better"
+
+
+def fixed_margin(forget, general, margin=3.0):
+    return stored_training.better_tradeoff(forget, general)
+
+
+def from_means(forget, general, margin=3.0):
+    if forget.value >= 0:
+        return "undecided"
+    return "further" if general.value < 0 else "better"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [(no_margin, "no proof that nothing is lost"), (fixed_margin, "with a margin of 8"), (from_means, "includes 0"),
+     (lambda *args, **margin: ..., "not attempted")],
+)  # fmt: skip
+def test_wrong_judgements_of_a_trade_off_get_a_hint(wrong, hint, capsys):
+    core(wrong, None, *training_checks.tradeoff_tests())
+    assert hint in capsys.readouterr().out
+
+
 def test_adams_first_step_is_checked_against_torchs():
     gradient = torch.randn(50, generator=torch.Generator().manual_seed(0))
 
@@ -225,19 +260,20 @@ def alts(monkeypatch):
 
 
 def test_figures_say_their_numbers(watch, alts):
-    outcomes = stored_training.outcomes(coefficient=(228, 570), alpha=(30, 300))
+    outcomes = {c: stored_training.outcomes(stored_training.stored_runs(coefficient=c, alpha=30)) for c in (228, 570)}
     base = stored_training.base_outcome()
     training_figures.show_course(watch, C)
     training_figures.show_first_steps(watch, 3, "title")
     training_figures.show_film(watch, (0, 4), "title")
-    training_figures.show_paths({"a": ("forget", [0.0, 0.5, 1.0])}, "title")
-    training_figures.show_trade_off(outcomes, base, "title")
-    training_figures.show_speed(outcomes, base, "title")
+    training_figures.show_paths({"a": [0.0, 0.5, 1.0]}, "title")
+    training_figures.show_outcomes({"alpha 30": outcomes}, base, "title", "c")
     training_figures.show_changes(stored_training.retain_changes(), "title")
-    training_figures.show_tug_of_war({"a": (570, 300)}, "title")
+    training_figures.show_tug_of_war({(570, 300): watch}, range(2, 4), "title")
+    training_figures.show_tokens([(" dengue", 425.0), (" is", -2.0)], 570.0, "title")
     assert len(alts) == 8
     assert all(len(alt) > 30 for alt in alts)
-    assert "c 228, alpha 30: 44 and 81" in alts[4]
+    assert "alpha 30, c 228: 44 and 81" in alts[4]
+    assert f"1.90 and {sum(watch.along['retain'][2:4]) / 2:.2f}" in alts[6]
     assert training_figures.training_step_diagram().axes
 
 

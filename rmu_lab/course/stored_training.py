@@ -73,23 +73,36 @@ def change(rows: Sequence[SweepRow], before: Sequence[SweepRow], questions: str,
     return mean_of(each, "questions")
 
 
-Outcome = tuple[Number, Number]
-"""Forget and general accuracy in points."""
+Outcome = tuple[float, float]
+"""Forget and general accuracy in points, with one direction u."""
 
 
-def outcomes(**values: Sequence[float]) -> dict[float, dict[float, Outcome]]:
-    """Return the stored outcomes over two settings: value of the first -> value of the second -> outcome.
+def outcomes(rows: Sequence[SweepRow]) -> list[Outcome]:
+    """Return what the trainings of one setting came to, direction by direction."""
+    return [(100 * row.scores["bio"].accuracy, 100 * row.scores["general"].accuracy) for row in rows]
 
-    >>> outcomes(coefficient=[228, 570], steps=[10, 40])[228][40]
+
+def better_tradeoff(forget: Number, general: Number, margin: float = 3.0) -> str:
+    """Say what the intervals allow to be said of one setting in place of another.
+
+    Parameters
+    ----------
+    forget, general
+        changes of accuracy in points that come with it, on forget questions and on what should stay.
+    margin
+        points of accuracy on what should stay that one would give up.
+
+    Returns
+    -------
+    str
+        "further" if the setting forgets more and loses more, "better" if it forgets more and loses less than `margin`,
+        and "undecided" if the intervals do not show that it forgets more, or leave open what it loses.
     """
-    (first, ones), (second, others) = values.items()
-    pairs: dict[float, dict[float, dict[str, Any]]]
-    pairs = {one: {other: {first: one, second: other} for other in others} for one in ones}
-    found = {one: {other: stored_runs(**changes) for other, changes in each.items()} for one, each in pairs.items()}
-    return {
-        one: {other: (level(rows, "bio"), level(rows, "general")) for other, rows in each.items()}
-        for one, each in found.items()
-    }
+    if forget.high >= 0:
+        return "undecided"
+    if general.high < 0:
+        return "further"
+    return "better" if general.low > -margin else "undecided"
 
 
 def base_outcome() -> tuple[float, float]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..estimates import Number
 from .exercises import Test
 from .training_loop import batch_pairs, distance_share, hidden, rmu_losses, train_rmu, trained_copies
 
@@ -109,6 +110,29 @@ def loop_tests(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Te
             "multiply the retain loss by alpha, and give AdamW weight_decay=0.0",
         ),
     ]
+
+
+_TRADE_OFFS: list[tuple[tuple[float, float], tuple[float, float], float, str, str]] = [
+    ((-30, -10), (-1, 4), 3, "better", "more is forgotten, and the loss is under 3 points"),
+    ((-30, -10), (-9, -1), 3, "further", "both intervals lie below 0"),
+    ((-30, -10), (-2, -1), 3, "further", "look for 'further' first: something is lost, however little"),
+    ((-10, 1), (1, 4), 3, "undecided", "the first interval includes 0 and does not show that more is forgotten"),
+    ((2, 10), (1, 4), 3, "undecided", "the first interval is above 0: less is forgotten"),
+    ((-30, -10), (-6, 2), 3, "undecided", "an interval that includes 0 is no proof that nothing is lost: here it may be 6"),
+    ((-30, -10), (-6, 2), 8, "better", "with a margin of 8 a loss of 6 is within it"),
+]
+"""Intervals of the changes on forget and on general questions, the margin, what to say, and why."""
+
+
+def tradeoff_tests() -> list[Test]:
+    """Tests of `better_tradeoff(forget, general, margin=3.0)`."""
+
+    def test(forget: tuple[float, float], general: tuple[float, float], margin: float, right: str, why: str) -> Test:
+        numbers = [Number(sum(ends) / 2, *ends, 100, "questions") for ends in (forget, general)]
+        hint = f"forget {list(forget)} and general {list(general)} with a margin of {margin:g} are {right!r}: {why}"
+        return (lambda verdict: verdict(*numbers, margin=margin) == right, hint)
+
+    return [test(*case) for case in _TRADE_OFFS]
 
 
 def first_step_tests(step: Callable[[Tensor], Tensor], gradient: Tensor) -> list[Test]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .stored_training import Outcome
     from .training_loop import Watch
 
-PANELS = {"forget": "forget accuracy (points)", "general": "general accuracy (points)"}
+_IN_TURN = ("direction", "forget", "steered", "retain")
+"""Roles whose looks tell settings apart."""
+PANELS = {"forget": "forget accuracy (%)", "general": "general accuracy (%)"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -39,8 +41,8 @@ def training_step_diagram(layer: int = 7) -> Figure:
     axes.set(xlim=(0, 13.75), ylim=(0.55, 6.35))
     axes.set_axis_off()
     rows = {
-        "forget": (4.6, f"trained copies\nof layers {layer - 2} to {layer}", "$h(x_F)$", "pull to $c\\,u$"),
-        "retain": (2.65, f"trained copies\nof layers {layer - 2} to {layer}", "$h(x_R)$", "hold at $h_\\mathrm{frozen}$"),
+        "forget": (4.6, f"layers {layer - 2} to {layer},\ntrained down_proj", "$h(x_F)$", "pull to $c\\,u$"),
+        "retain": (2.65, f"layers {layer - 2} to {layer},\ntrained down_proj", "$h(x_R)$", "hold at $h_\\mathrm{frozen}$"),
         "frozen": (0.7, f"the model's own\nlayers {layer - 2} to {layer}", "$h_\\mathrm{frozen}(x_R)$", ""),
     }
     for role, (y, name, state, _) in rows.items():
@@ -77,41 +79,13 @@ def _box(axes: Axes, x: float, y: float, width: float, text: str, edge: str, fil
     axes.text(x + width / 2, y + 0.41, text, ha="center", va="center", fontsize=NOTE, color=INK, linespacing=1.2)
 
 
-def show_tug_of_war(settings: Mapping[str, tuple[float, float]], title: str, reach: float = 6.0) -> None:
-    """Show the pull on forget tokens and the hold on retain tokens against how far retain tokens have been dragged.
-
-    Both are gradients divided by 2c: the pull is 1, and the hold grows as alpha / c times the distance.
-
-    Parameters
-    ----------
-    settings
-        label -> (c, alpha).
-    reach
-        how far the axis goes, in units of h.
-    """
-    figure, axes = plt.subplots(figsize=(6.6, 3.3))
-    far, pull = np.linspace(0, reach, 50), ROLES["direction"]
-    axes.axhline(1, color=pull.colour, linestyle=pull.line, linewidth=2.4)
-    axes.text(reach, 1.03, "pull on forget tokens", ha="right", va="bottom", fontsize=LABEL, color=INK)
-    for role, (label, (c, alpha)) in zip(("forget", "retain", "steered"), settings.items(), strict=False):
-        look = ROLES[role]
-        axes.plot(far, alpha / c * far, color=look.colour, linestyle=look.line, linewidth=2.2, label=f"hold: {label}")
-        axes.plot(c / alpha, 1, marker=look.marker, color=look.colour, markersize=9)
-    axes.set(xlim=(0, reach), ylim=(0, 2), xlabel="how far a retain token has been dragged along u",
-             ylabel="strength, divided by 2c")  # fmt: skip
-    axes.set_title(title)
-    axes.legend(loc="lower right")
-    words = "; ".join(f"{label}: {c / alpha:.1f}" for label, (c, alpha) in settings.items())
-    show(figure, alt=f"A constant pull and holds that grow with the distance; they meet at c / alpha. {words}.")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The course of one training
 
 
 def show_course(watch: Watch, c: float) -> None:
     """Show what a `Watch` saw: the move along u, ||h|| and cos(u, h) of forget and retain texts, step by step."""
-    figure, row = plt.subplots(1, 3, figsize=(10.4, 3.3))
+    figure, row = plt.subplots(1, 3, figsize=(9.6, 3.0))
     panels = {"mean move along u": watch.along, "mean ||h||": watch.norm, "mean cos(u, h)": watch.cosine}
     last = len(watch.frames) - 1
     for axes, (label, values) in zip(row, panels.items(), strict=True):
@@ -134,7 +108,7 @@ def show_course(watch: Watch, c: float) -> None:
 
 def show_first_steps(watch: Watch, last: int, title: str) -> None:
     """Show the move along u up to step `last`, close enough to see what the whole course hides."""
-    figure, axes = plt.subplots(figsize=(7.2, 3.3))
+    figure, axes = plt.subplots(figsize=(6.6, 3.0))
     _lines(axes, watch.along, last)
     axes.axhline(0, color=ROLES["frozen"].colour, linewidth=1)
     axes.set(xlabel="step", ylabel="mean move along u", xlim=(0, last), xticks=range(0, last + 1, 2))
@@ -142,6 +116,43 @@ def show_first_steps(watch: Watch, last: int, title: str) -> None:
     axes.legend()
     words = [f"{role} {', '.join(f'{value:.1f}' for value in values[: last + 1])}" for role, values in watch.along.items()]
     show(figure, alt=f"Mean move along u from step 0 to {last}: {'; '.join(words)}.")
+
+
+def show_tug_of_war(runs: Mapping[tuple[float, float], Watch], steps: range, title: str) -> None:
+    """Show where the hold on retain tokens equals the pull on forget tokens, and where retain tokens were in real runs.
+
+    On the left are both gradients divided by 2c: the pull is 1, and the hold grows as alpha / c times the distance.
+
+    Parameters
+    ----------
+    runs
+        (c, alpha) -> what was seen of its training.
+    steps
+        those that the measured means are over.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9))
+    reach, pull = 1.8 * max(c / alpha for c, alpha in runs), ROLES["direction"]
+    far, last = np.linspace(0, reach, 50), steps[-1] + 3
+    left.axhline(1, color=pull.colour, linestyle=pull.line, linewidth=2.4)
+    left.text(reach, 0.96, "pull on forget tokens", ha="right", va="top", fontsize=NOTE, color=INK)
+    right.axvspan(steps[0], steps[-1], color=GREY, alpha=0.12, linewidth=0)
+    words = []
+    for role, ((c, alpha), seen) in zip(_IN_TURN, runs.items(), strict=False):
+        look, label = ROLES[role], f"c = {c:g}, alpha = {alpha:g}"
+        left.plot(far, alpha / c * far, color=look.colour, linestyle=look.line, linewidth=2, label=label)
+        left.plot(c / alpha, 1, marker=look.marker, color=look.colour, markersize=8)
+        right.axhline(c / alpha, color=look.colour, linestyle=":", linewidth=1.6)
+        right.plot(seen.along["retain"][:last], color=look.colour, linestyle=look.line, linewidth=2, marker=look.marker,
+                   markevery=5, markersize=5)  # fmt: skip
+        words.append(f"{label}: {c / alpha:.2f} and {np.mean([seen.along['retain'][step] for step in steps]):.2f}")
+    left.set(xlim=(0, reach), ylim=(0, 2), xlabel="how far a retain token is dragged along u", ylabel="strength / 2c")
+    left.set_title("the hold grows, the pull does not", fontweight="normal", fontsize=10)
+    right.set(xlim=(0, last - 1), xticks=range(0, last, 5), xlabel="step", ylabel="retain tokens' move")
+    right.set_title("real runs; dotted: c / alpha", fontweight="normal", fontsize=10)
+    left.legend(loc="lower right", fontsize=7.5)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    show(figure, alt=f"Where hold equals pull, and the mean move of retain tokens in steps {steps[0]} to {steps[-1]}. "
+         f"{'; '.join(words)}.")  # fmt: skip
 
 
 def _lines(axes: Axes, values: Mapping[str, Sequence[float]], last: int) -> None:
@@ -153,11 +164,30 @@ def _lines(axes: Axes, values: Mapping[str, Sequence[float]], last: int) -> None
 
 def show_film(watch: Watch, steps: Sequence[int], title: str) -> None:
     """Show the tokens of a `Watch` in the plane of u after some of its steps; the few far across u are left out."""
-    frames = {f"step {step}": {role: each.numpy() for role, each in watch.frames[step].items()} for step in steps}
+    on_top = ("retain", "forget")  # what is drawn last
+    frames = {f"step {step}": {role: watch.frames[step][role].numpy() for role in on_top} for step in steps}
     words = "; ".join(f"step {step}: {_means(watch, step)}" for step in steps)
     figure = film(frames, title=title, labels=("along u", "across u"))
     figure.axes[0].set_ylim(_across(watch))
     show(figure, alt=f"Tokens in the plane of u. Mean move along u, {words}.")
+
+
+def show_tokens(words: Sequence[tuple[str, float]], c: float, title: str) -> None:
+    """Show where the tokens of one text stand along u, a bar for each: (token, along u)."""
+    figure, axes = plt.subplots(figsize=(6.6, 2.5))
+    axes.bar(range(len(words)), [value for _, value in words], 0.72, color=ROLES["forget"].colour)
+    axes.axhline(c, color=ROLES["direction"].colour, linestyle=":", linewidth=2)
+    axes.text(-0.4, c, " c", va="bottom", fontsize=LABEL)
+    axes.set_xticks(range(len(words)), [word.strip() for word, _ in words], rotation=30, ha="right")
+    axes.set(ylabel="along u", ylim=(min(0.0, *(value for _, value in words)), 1.2 * max(c, *(value for _, value in words))))
+    axes.grid(axis="x", visible=False)
+    axes.set_title(title)
+    show(
+        figure,
+        alt="Where the tokens of one text stand along u: "
+        + ", ".join(f"{word.strip()} {value:.0f}" for word, value in words)
+        + ".",
+    )
 
 
 def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
@@ -170,8 +200,8 @@ def film_slider(watch: Watch, c: float) -> ipywidgets.Widget:
 
     def draw(step: int) -> None:
         figure, axes = plt.subplots(figsize=(6.6, 3.8))
-        for role, points in watch.frames[step].items():
-            look = ROLES[role]
+        for role in ("retain", "forget"):
+            look, points = ROLES[role], watch.frames[step][role]
             axes.scatter(
                 points[:, 0], points[:, 1], s=14, marker=look.marker, color=look.colour, alpha=0.5, linewidths=0, label=role
             )
@@ -198,29 +228,34 @@ def _means(watch: Watch, step: int) -> str:
     return ", ".join(f"{role} {values[step]:.1f}" for role, values in watch.along.items())
 
 
-def show_paths(paths: Mapping[str, tuple[str, Sequence[float]]], title: str) -> None:
-    """Show mean cos(u, h) over steps for several settings: label -> (role, values)."""
-    figure, axes = plt.subplots(figsize=(6.8, 3.6))
-    for label, (role, path) in paths.items():
+def show_paths(paths: Mapping[str, Sequence[float]], title: str, departs: float = 0.4) -> None:
+    """Show mean cos(u, h) over steps for several settings: label -> values.
+
+    Parameters
+    ----------
+    departs
+        the cosine that the departure step is counted from, drawn as a line.
+    """
+    figure, axes = plt.subplots(figsize=(6.2, 3.1))
+    for role, (label, path) in zip(_IN_TURN, paths.items(), strict=False):
         look = ROLES[role]
         axes.plot(range(len(path)), path, color=look.colour, linestyle=look.line, linewidth=2, marker=look.marker,
                   markevery=5, markersize=5, label=label)  # fmt: skip
-    axes.set(xlabel="step", ylabel="mean cos(u, h), held-out forget texts")
+    axes.axhline(departs, color=GREY, linestyle=":", linewidth=1.5)
+    axes.set(xlabel="step", ylabel="mean cos(u, h), forget", ylim=(-0.05, 1))
     axes.set_title(title)
-    axes.legend(loc="upper left")
-    words = "; ".join(f"{label}: {path[len(path) // 2]:.2f}, {path[-1]:.2f}" for label, (_, path) in paths.items())
-    show(figure, alt=f"Mean cosine half-way and after the last step. {words}.")
+    axes.legend(loc="upper left", fontsize=8.5)
+    words = [f"{label}: {path[len(path) // 2]:.2f}, {path[-1]:.2f}" for label, path in paths.items()]
+    show(figure, alt=f"Mean cosine half-way and after the last step. {'; '.join(words)}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Outcomes
 
-_IN_TURN = ("direction", "forget", "steered", "retain")
-
 
 def show_accuracy_by_step(scores: Mapping[int, Accuracy], title: str) -> None:
     """Show forget accuracy after some numbers of steps, with Wilson's intervals: steps -> accuracy."""
-    figure, axes = plt.subplots(figsize=(6.8, 3.6))
+    figure, axes = plt.subplots(figsize=(6.0, 3.1))
     look = ROLES["forget"]
     values = np.array([[each.accuracy, *each.interval] for each in scores.values()]).T
     axes.errorbar([*scores], values[0], yerr=(values[0] - values[1], values[2] - values[0]), color=look.colour, capsize=4,
@@ -233,62 +268,48 @@ def show_accuracy_by_step(scores: Mapping[int, Accuracy], title: str) -> None:
     show(figure, alt="Forget accuracy. " + "; ".join(f"{step} steps: {each}" for step, each in scores.items()) + ".")
 
 
-def show_trade_off(outcomes: Mapping[float, Mapping[float, Outcome]], base: tuple[float, float], title: str) -> None:
-    """Show general over forget accuracy, a line for each c with a point for each alpha, with intervals.
+def show_outcomes(
+    lines: Mapping[str, Mapping[float, Sequence[Outcome]]], base: Outcome, title: str, xlabel: str = "steps"
+) -> None:
+    """Show forget and general accuracy over a setting, a line of means for each label and a dot for each direction.
 
     Parameters
     ----------
-    outcomes
-        c -> alpha -> (forget, general) accuracy in points.
+    lines
+        label -> value of the setting -> outcomes of the directions; all lines have the same values.
     base
-        forget and general accuracy of the base model.
+        forget and general accuracy of the base model in points.
+    xlabel
+        the setting's name.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-    for role, (c, points) in zip(_IN_TURN, outcomes.items(), strict=False):
-        look, (x, y) = ROLES[role], zip(*points.values(), strict=True)
-        axes.errorbar(
-            [each.value for each in x], [each.value for each in y], xerr=_reach(x), yerr=_reach(y), capsize=3,
-            elinewidth=0.9, color=look.colour, linestyle=look.line, marker=look.marker, label=f"c = {c:g}",
-        )  # fmt: skip
-        for alpha, (forget, general) in points.items():
-            if forget.value < base[0] - 20:  # where all lie together a label would hide the points
-                axes.annotate(f"alpha {alpha:g}", (forget.value, general.value), xytext=(7, 5), fontsize=NOTE,
-                              textcoords="offset points", color=look.colour, bbox=box)  # fmt: skip
-    axes.plot(*base, marker="D", color=ROLES["frozen"].colour, linestyle="", label="base model")
-    axes.text(0.02, 0.97, "best corner", transform=axes.transAxes, va="top", fontsize=LABEL, style="italic", color=GREY)
-    axes.set(xlabel=PANELS["forget"], ylabel=PANELS["general"])
-    axes.set_title(title)
-    axes.legend(loc="lower right")
-    show(figure, alt=_outcomes_in_words(outcomes, "alpha {:g}"))
-
-
-def show_speed(outcomes: Mapping[float, Mapping[float, Outcome]], base: tuple[float, float], title: str) -> None:
-    """Show forget and general accuracy over steps, a line for each c, with intervals: c -> steps -> outcome in points."""
-    figure, row = plt.subplots(1, 2, figsize=(9.4, 3.4))
+    figure, row = plt.subplots(1, 2, figsize=(8.6, 3.1))
+    values = [*next(iter(lines.values()))]
     for place, (axes, label) in enumerate(zip(row, PANELS.values(), strict=True)):
-        for offset, (role, (c, by_step)) in enumerate(zip(_IN_TURN, outcomes.items(), strict=False)):
-            look, shown = ROLES[role], [pair[place] for pair in by_step.values()]
-            axes.errorbar([step + 0.8 * (offset - 1) for step in by_step], [each.value for each in shown], capsize=3,
-                          yerr=_reach(shown), color=look.colour, linestyle=look.line, marker=look.marker,
-                          label=f"c = {c:g}")  # fmt: skip
+        for offset, (role, (name, groups)) in enumerate(zip(_IN_TURN, lines.items(), strict=False)):
+            look, shift = ROLES[role], 0.017 * (offset - 1) * (values[-1] - values[0])  # that no dot hides another
+            axes.plot([value + shift for value in groups], [_mean(each)[place] for each in groups.values()], linewidth=2,
+                      color=look.colour, linestyle=look.line, marker=look.marker, label=name)  # fmt: skip
+            for value, each in groups.items():
+                heights = [pair[place] for pair in each]
+                axes.scatter([value + shift] * len(each), heights, s=13, color=look.colour, alpha=0.45, linewidths=0)
         axes.axhline(base[place], color=ROLES["frozen"].colour, linewidth=1, label="base model")
-        axes.set(xlabel="steps", ylabel=label, xticks=[*next(iter(outcomes.values()))])
-    row[0].legend(loc="lower left")
+        axes.set(xlabel=xlabel, ylabel=label, xticks=values)
+    row[0].legend(loc="best", fontsize=8.5)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    show(figure, alt=_outcomes_in_words(outcomes, "{:g} steps"))
-
-
-def _outcomes_in_words(outcomes: Mapping[float, Mapping[float, Outcome]], each: str) -> str:
     words = [
-        f"c {c:g}, {each.format(other)}: {forget.value:.0f} and {general.value:.0f}"
-        for c, points in outcomes.items()
-        for other, (forget, general) in points.items()
+        "{}, {} {:g}: {:.0f} and {:.0f}".format(name, xlabel, value, *_mean(each))
+        for name, groups in lines.items()
+        for value, each in groups.items()
     ]
-    return f"Forget and general accuracy in points. {'; '.join(words)}."
+    show(figure, alt=f"Forget and general accuracy in per cent, means over directions. {'; '.join(words)}.")
 
 
-def show_changes(panels: Mapping[str, Mapping[str, Number]], title: str) -> None:
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    forget, general = np.mean(outcomes, axis=0)
+    return float(forget), float(general)
+
+
+def show_changes(panels: Mapping[str, Mapping[str, Number]], title: str, xlabel: str = "change (points)") -> None:
     """Show changes of accuracy: a panel for each set of questions, a row for each label, a dot with its interval in each.
 
     Parameters
@@ -297,9 +318,11 @@ def show_changes(panels: Mapping[str, Mapping[str, Number]], title: str) -> None
         set of questions -> row label -> change in points; all panels have the same rows.
     title
         the finding in a sentence.
+    xlabel
+        of every panel; it can say what the changes are counted from.
     """
     labels = [*next(iter(panels.values()))]
-    figure, row = plt.subplots(1, len(panels), figsize=(10.8, 1.3 + 0.4 * len(labels)), sharey=True, squeeze=False)
+    figure, row = plt.subplots(1, len(panels), figsize=(10.2, 1.2 + 0.36 * len(labels)), sharey=True, squeeze=False)
     for axes, (name, numbers) in zip(row[0], panels.items(), strict=True):
         shown = [numbers[label] for label in labels]
         axes.errorbar([each.value for each in shown], range(len(labels)), xerr=_reach(shown), fmt="o", capsize=3,
@@ -307,7 +330,7 @@ def show_changes(panels: Mapping[str, Mapping[str, Number]], title: str) -> None
         axes.axvline(0, color=ROLES["frozen"].colour, linewidth=1)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_title(name, fontweight="normal", fontsize=10)
-        axes.set_xlabel("change (points)")
+        axes.set_xlabel(xlabel)
     row[0][0].invert_yaxis()
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     words = [f"{name}: " + ", ".join(f"{label} {each}" for label, each in shown.items()) for name, shown in panels.items()]

@@ -134,7 +134,7 @@ class Watch:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, u: Tensor, texts: Mapping[str, Sequence[str]]
     ) -> None:
-        self._model, self._u = model, u
+        self._model, self._tokenizer, self._u = model, tokenizer, u
         self._batches = {role: token_batches(tokenizer, each, len(each), 64)[0] for role, each in texts.items()}
         self._start = {role: self._states(role, {}) for role in texts}
         apart = self._start["forget"].mean(dim=0) - self._start["retain"].mean(dim=0)
@@ -146,13 +146,18 @@ class Watch:
         """Mean ||h||."""
         self.cosine: dict[str, list[float]] = {role: [] for role in texts}
         """Mean cos(u, h)."""
+        self.places = {role: batch.counted().cumsum(dim=1)[batch.counted()] for role, batch in self._batches.items()}
+        """Role -> (tokens,): each token's place among the counted tokens of its text, from 1."""
         self.frames: list[dict[str, Tensor]] = []
         """Role -> (tokens, 2): each token along u, and across it towards where forget text differs from retain text."""
         self({})
 
-    def arrived(self, role: str, beyond: float) -> float:
-        """Return the share of tokens that stand further than `beyond` along u after the last step."""
-        return (self.frames[-1][role][:, 0] > beyond).float().mean().item()
+    def words(self, text: int, role: str = "forget") -> list[tuple[str, float]]:
+        """Return the counted tokens of one text, each with where it stands along u after the last step."""
+        batch = self._batches[role]
+        mine = batch.counted().nonzero()[:, 0] == text
+        ids = batch.input_ids[batch.counted()][mine]
+        return [(str(self._tokenizer.decode(i)), float(x)) for i, x in zip(ids, self.frames[-1][role][mine, 0], strict=True)]
 
     def __call__(self, matrices: Mapping[str, Tensor]) -> None:
         """Note where the texts stand with these matrices."""

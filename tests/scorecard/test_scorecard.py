@@ -161,8 +161,8 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     "f1-robust": (3, "`f1-robust`) | **argument fails but conclusion holds**"),
     "eq19": (3, "`eq19`) | **reproduced**: the algebra is right"),
     "eq19-optimal": (3, "`eq19-optimal`) | **not reproduced**: it is the one that changes the output least"),
-    "f3-speed": (4, "**Speed: reproduced.**"),
-    "f3-price": (4, "**Price: reproduced, at equal"),
+    "f3-speed": (4, "**Speed: reproduced between the extremes.**"),
+    "f3-price": (4, "**Price: reproduced for these three directions.**"),
     "f4": (
         5,
         "F4: with fixed $c$ the norm grows towards $c$ early and stays put late | **argument fails but conclusion holds**",
