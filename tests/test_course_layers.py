@@ -11,6 +11,7 @@ from rmu_lab import UnlearnConfig, token_states
 from rmu_lab.course import (
     adaptive_target,
     by_layer,
+    choices_figure,
     compare_methods,
     depth_figure,
     effect,
@@ -27,6 +28,9 @@ from rmu_lab.course import (
     print_accuracies,
     print_numbers,
     print_picks,
+    published_target_tests,
+    repair_figure,
+    restore_vector,
     search_map,
 )
 from rmu_lab.course.factorial import runs_by_signs
@@ -67,6 +71,27 @@ def test_norms_by_text_puts_each_token_where_it_stands(tokenizer):
 FACTORS = {"long": lambda row: row.config.beta == 10, "loose": lambda row: row.config.alpha == 30}
 
 
+def test_the_published_target_counts_first_tokens_and_no_padding(tokenizer):
+    first, *others = made_up_texts(5, seed=0)
+    texts = [" ".join(first.split()[:4]), *others]  # a short one, which is padded
+    states = token_states(tiny_model("llama"), tokenizer, texts, [1], max_length=12)
+    norms, counted = norms_by_text(states, 1)
+    above, exact = published_target_tests(states, layer=1, texts=4)
+    times = float(norms[:4][norms[:4] > 0].mean() / norms[:4][counted[:4]].mean())
+    assert exact[0](times)
+    assert not exact[0](1.02 * times)
+    assert not exact[0](norms[:4].mean() / norms[:4][counted[:4]].mean())  # with padding
+    assert above[0](1.1) and not above[0](0.9)
+
+
+def test_only_the_broken_vector_is_restored():
+    broken, healthy = torch.tensor([300.0, 400]), torch.tensor([0.0, 9])
+    hidden = torch.tensor([[[300.0, 400], [303, 398], [330, 440], [400, 300], [0, 9]]])
+    found = restore_vector(hidden, broken, healthy)
+    assert torch.equal(found, torch.tensor([[[0.0, 9], [0, 9], [330, 440], [400, 300], [0, 9]]]))
+    assert hidden[0, 0, 0] == 300
+
+
 def factorial_rows(interaction: int = 0):
     """Long costs 20 points, loose 8; both together so many more."""
     rows = [BASE]
@@ -91,13 +116,21 @@ def test_factorial_figures_are_drawn():
     rows = factorial_rows()
     for size in (1, 2):
         assert effects_figure(rows, FACTORS, {"bio": "forget", "general": "retain"}, size=size, title="Seen").axes
-    (axes,) = floor_figure(rows, FACTORS, "bio", title="Seen").axes
+    (axes,) = floor_figure(rows, FACTORS, "bio", title="Seen", marked={"both": (1, 1)}).axes
     assert axes.lines[-1].get_ydata()[0] == pytest.approx(55)  # 80% less the 25% of guessing
+    words = {text.get_text(): text.xy for text in axes.texts if hasattr(text, "xy")}
+    assert {name: y for name, (_, y) in words.items()} == pytest.approx({"long": 20.5, "loose": 8.5, "both": 28.5})
 
 
 def test_figures_of_a_search_are_drawn():
     search = made_up_search()
     assert len(search_map(search, "all", title="Seen").axes) == 3
+    for made in search.tuning[1:]:
+        made.first["forget_norm"] = 2.0
+    (axes,) = choices_figure(search, title="Seen").axes
+    lines = {line.get_label(): [*line.get_ydata()] for line in axes.lines}
+    assert lines["RMU, one for all layers, alpha 30"] == [2.5] * 6  # c = 5 where the norm is 2
+    assert lines["Adaptive RMU, one for all layers, alpha 30"] == [5] * 6
     assert len(plans_figure(search, [*PLANS], TOPICS, title="Seen").axes) == 4
     assert len(luck_figure(search, {"bio": "forget", "general": "retain"}, title="Seen").axes) == 2
     assert luck(search, "bio")["rmu", 27] == (pytest.approx(40), pytest.approx(41))
@@ -127,7 +160,11 @@ def test_figures_over_layers_are_drawn():
     rows = sweep_rows()
     assert list(by_layer(rows)) == [5, 6, 7]
     assert growth_figure(rows, rows[1:3], title="Seen").axes
-    assert len(depth_figure(rows, rows[1:3], TOPICS, crossing=6, title="Seen").axes) == 2
+    bio, _ = depth_figure(rows, rows[1:3], TOPICS, own={6: rows[2].scores}, crossing=6, title="Seen").axes
+    (own,) = (line for line in bio.lines if line.get_label() == "your target, live")
+    assert (own.get_xdata(), own.get_ydata()) == ([6], [rows[2].scores["bio"].accuracy])
+    bars = repair_figure(dict.fromkeys(("base", "unlearned", "restored"), BASE.scores), title="Seen").axes[0].patches
+    assert [bar.get_height() for bar in bars] == [0.8, 0.79] * 3
     lost = lost_marks(rows, "adaptive_rmu", "bio", (5, 7))
     assert lost.shape == (2, 1, 100)
     assert lost.mean(axis=(1, 2)) == pytest.approx([25, 27])

@@ -26,7 +26,16 @@ from .factorial import effect, effects_figure, floor_figure, runs_by_signs
 from .first_checks import clean_tests, lost_and_gained_tests, share_tests, verdict_tests
 from .first_figures import before_and_after_bars, cost_figure, hide_or_erase_diagram, strength_curves
 from .formatting import print_changes, print_table
-from .layer_figures import by_layer, compare_methods, depth_figure, growth_by_setting, growth_figure, lost_marks, norm_growth
+from .layer_figures import (
+    by_layer,
+    compare_methods,
+    depth_figure,
+    growth_by_setting,
+    growth_figure,
+    lost_marks,
+    norm_growth,
+    repair_figure,
+)
 from .lead_in import cosine_after, lead_figure
 from .left_over import left_over_figure, some_tokens, stretch
 from .linearisation import (
@@ -53,12 +62,12 @@ from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
 from .ready_topics import Topic, most_alike, quiz, ready_topic, stored_directions, topic_tests
-from .search_figures import luck_figure, plans_figure, search_map
-from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, token_bars
+from .search_figures import choices_figure, luck_figure, plans_figure, search_map
+from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, restore_vector, token_bars
 from .spread import measure_spread, measure_sureness, spread_figure, sureness_figure
 from .stored_runs import accuracy_by_coefficient, median_cosine, stored_change
 from .strength import answers_at, print_answers, strength_panel, strength_slider
-from .target_norms import adaptive_target, median_norms, norms_by_text
+from .target_norms import adaptive_target, median_norms, norms_by_text, published_target_tests
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
 from .toy import ToyRun, toy_rmu, toy_rmu_panel, train_toy
 from .turning import turned, turning_explorer, turning_panel
@@ -85,6 +94,7 @@ __all__ = [
     "before_and_after_bars",
     "by_layer",
     "check",
+    "choices_figure",
     "claim",
     "clean_tests",
     "coefficient_explorer",
@@ -151,11 +161,14 @@ __all__ = [
     "print_stored_changes",
     "print_table",
     "print_toy",
+    "published_target_tests",
     "quiz",
     "random_noise",
     "ready_topic",
     "received",
+    "repair_figure",
     "residual_stream_diagram",
+    "restore_vector",
     "rmu_direction",
     "runs_by_signs",
     "search_map",

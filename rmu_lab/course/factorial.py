@@ -71,7 +71,7 @@ def effects_figure(
         topic -> role.
     """
     names = [*itertools.combinations(factors, size)]
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.45 * len(names)))
+    figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.36 * len(names)))
     for offset, (topic, role) in zip((-0.14, 0.14), topics.items(), strict=False):
         look, found = ROLES[role], [effect(rows, factors, topic, *pair) for pair in names]
         half = [number.high - number.value for number in found]
@@ -85,19 +85,35 @@ def effects_figure(
     return figure
 
 
-def floor_figure(rows: Sequence[SweepRow], factors: Factors, topic: str, *, title: str) -> Figure:
+def floor_figure(
+    rows: Sequence[SweepRow], factors: Factors, topic: str, *, title: str, marked: Mapping[str, Signs] | None = None
+) -> Figure:
     """Draw the points lost by every setting, by how many factors are at their second level, under the most there is to lose.
 
-    Nothing is left to lose once a model guesses.
+    Nothing is left to lose once a model guesses. Factors changed alone are named.
+
+    Parameters
+    ----------
+    marked
+        label -> signs of a setting to point at.
     """
     runs = runs_by_signs(rows, factors, topic)
     room = 100 * (rows[0].scores[topic].accuracy - GUESSING)
-    figure, axes = plt.subplots(figsize=(6.6, 3.4))
+    figure, axes = plt.subplots(figsize=(6.2, 3.2))
     rises = [sum(sign > 0 for sign in signs) for signs in runs]
     means = [float(np.mean(lost)) for lost in runs.values()]
     by_rise = {count: [mean for rise, mean in zip(rises, means, strict=True) if rise == count] for count in sorted({*rises})}
     look = ROLES["forget"]
-    _points(axes, by_rise, look.colour)
+    places = _points(axes, runs, look.colour)
+    alone = {places[tuple(1 if one == name else -1 for one in factors)]: name for name in factors}
+    for number, (place, name) in enumerate(sorted(alone.items())):
+        left = 2 * number < len(alone)  # the lower ones, so that no label stands on another's
+        axes.annotate(name, place, xytext=(-7 if left else 8, 3 if left else -7), textcoords="offset points",
+                      ha="right" if left else "left", fontsize=8.5, color="#444444")  # fmt: skip
+    for label, signs in (marked or {}).items():
+        axes.plot(*places[signs], "o", markersize=13, fillstyle="none", color="black")
+        axes.annotate(label, places[signs], xytext=(10, -30), textcoords="offset points", fontsize=9,
+                      arrowprops={"arrowstyle": "-", "color": "black", "shrinkB": 7})  # fmt: skip
     axes.plot([*by_rise], [np.mean(values) for values in by_rise.values()], color=look.colour, linewidth=2, label="mean")
     start = float(np.mean(by_rise[0]))
     single = [float(np.mean(runs[tuple(1 if name == one else -1 for name in factors)])) - start for one in factors]
@@ -108,11 +124,16 @@ def floor_figure(rows: Sequence[SweepRow], factors: Factors, topic: str, *, titl
     axes.set(xlabel="how many of the changes are made", ylabel="points lost", xticks=[*by_rise])
     axes.set_ylim(min(0, *means) - 4, max(room + 12, start + sum(single) + 6))
     axes.set_title(title)
-    axes.legend(loc="lower right", frameon=True)
+    axes.legend(loc="lower right", frameon=True, fontsize=8)
     return figure
 
 
-def _points(axes: Axes, by_rise: Mapping[int, Sequence[float]], colour: str) -> None:
-    for rise, values in by_rise.items():
-        spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0.0]
-        axes.plot(rise + np.asarray(spread), sorted(values), "o", color=colour, alpha=0.55, markersize=7)
+def _points(axes: Axes, runs: Mapping[Signs, Sequence[float]], colour: str) -> dict[Signs, tuple[float, float]]:
+    """Draw each setting's mean, those with equally many changes side by side, and return where it stands."""
+    places: dict[Signs, tuple[float, float]] = {}
+    for rise in sorted({signs.count(1) for signs in runs}):
+        group = sorted((signs for signs in runs if signs.count(1) == rise), key=lambda signs: float(np.mean(runs[signs])))
+        spread = np.linspace(-0.12, 0.12, len(group)) if len(group) > 1 else [0.0]
+        places |= {signs: (rise + float(x), float(np.mean(runs[signs]))) for signs, x in zip(group, spread, strict=True)}
+    axes.plot(*zip(*places.values(), strict=True), "o", color=colour, alpha=0.55, markersize=7)
+    return places

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..estimates import Number
+from ..evaluate import Accuracy
 from ..sweeps.choice import rows_at
 from ..sweeps.layer_search import crossed
 from ..unlearning.config import UnlearnConfig
@@ -66,7 +67,7 @@ def growth_figure(stored: Sequence[SweepRow], live: Sequence[SweepRow], *, title
     The norm c of the target is a dotted line.
     """
     at = by_layer(stored)
-    figure, axes = plt.subplots(figsize=(7.2, 3.5))
+    figure, axes = plt.subplots(figsize=(6.6, 2.9))
     for label, role, step in (("before training", "frozen", "first"), ("after 40 steps", "direction", "last")):
         look, norms = ROLES[role], [getattr(row, step)["forget_norm"] for row in at.values()]
         axes.plot([*at], norms, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, label=label)
@@ -90,6 +91,7 @@ def depth_figure(
     topics: Mapping[str, str],
     *,
     title: str,
+    own: Mapping[int, Mapping[str, Accuracy]] | None = None,
     crossing: int | None = None,
 ) -> Figure:
     """Draw accuracy by layer for both methods with 95% intervals, with live runs as rings.
@@ -98,10 +100,12 @@ def depth_figure(
     ----------
     topics
         topic -> what is to become of it.
+    own
+        layer -> topic -> accuracy after training with the reader's own target, drawn as squares.
     crossing
         the layer from which on ||h|| exceeds c, marked.
     """
-    figure, panels = plt.subplots(1, len(topics), figsize=(4.2 * len(topics), 3.2), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(3.8 * len(topics), 2.9), sharey=True, squeeze=False)
     for axes, (topic, fate) in zip(panels[0], topics.items(), strict=True):
         for method, (name, role) in METHODS.items():
             at, look = by_layer(stored, method), ROLES[role]
@@ -113,6 +117,9 @@ def depth_figure(
         rings = {layer: row.scores[topic].accuracy for layer, row in by_layer(live).items()}
         axes.plot([*rings], [*rings.values()], "o", markersize=10, fillstyle="none", color=ROLES["forget"].colour,
                   label="RMU, live")  # fmt: skip
+        if own:
+            axes.plot([*own], [scores[topic].accuracy for scores in own.values()], "s", markersize=10, fillstyle="none",
+                      color=ROLES["retain"].colour, label="your target, live")  # fmt: skip
         axes.axhline(stored[0].scores[topic].accuracy, color="black", linewidth=1, label="base model")
         if crossing is not None:
             axes.axvline(crossing, color=GREY, linestyle=":")
@@ -122,6 +129,34 @@ def depth_figure(
         axes.set_title(f"{topic} ({fate})", fontweight="normal", fontsize=10)
     panels[0][0].set_ylabel("accuracy")
     panels[0][0].text(2, 0.21, "guessing", fontsize=9, color="#444444", va="top")
-    panels[0][-1].legend(loc="lower left", frameon=True, fontsize=8.5)
+    panels[0][-1].legend(loc="lower left", bbox_to_anchor=(0.4, 0), frameon=True, fontsize=8)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def repair_figure(scores: Mapping[str, Mapping[str, Accuracy]], *, title: str) -> Figure:
+    """Draw the accuracy of several models on each set of questions as bars with their 95% intervals.
+
+    Parameters
+    ----------
+    scores
+        model -> set of questions -> accuracy; at most three models, the base model first.
+    """
+    figure, axes = plt.subplots(figsize=(6.2, 2.7))
+    for place, ((name, by_topic), role) in enumerate(zip(scores.items(), ("frozen", "direction", "steered"), strict=False)):
+        values = np.array([score.accuracy for score in by_topic.values()])
+        low, high = np.array([score.interval for score in by_topic.values()]).T
+        at = np.arange(len(by_topic)) + 0.27 * (place - (len(scores) - 1) / 2)
+        axes.bar(at, values, 0.25, yerr=(values - low, high - values), capsize=4, color=ROLES[role].colour, ecolor=GREY,
+                 label=name)  # fmt: skip
+        for x, value, top in zip(at, values, high, strict=True):
+            axes.text(x, top + 0.02, f"{value:.0%}", ha="center", fontsize=10)
+    axes.axhline(0.25, color=GREY, linestyle="--", linewidth=1)
+    axes.text(1.01, 0.25, "guessing", color=GREY, va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    axes.set_xticks(range(len(by_topic)), [*by_topic])
+    axes.set(ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.grid(axis="x", visible=False)
+    axes.set_title(title)
+    axes.legend(loc="upper center", ncols=len(scores), frameon=True)
     return figure

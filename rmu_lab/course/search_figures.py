@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from ..sweeps.choice import BOUND, rows_at
 from ..sweeps.layer_search import LAYERS, PLANS, SETS, LayerSearch
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NAMES = {"rmu": "RMU", "adaptive_rmu": "Adaptive RMU"}
 LOOKS = {"rmu": "direction", "adaptive_rmu": "steered"}
 STRENGTHS = {"rmu": "coefficient c", "adaptive_rmu": "beta"}
+MOST = 60
+"""Points lost at the light end of a map's colours."""
 
 
 def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str = "general", title: str) -> Figure:
-    """Draw every setting that was tried for a set of layers: points lost on dev, crossed out where the price is too high.
+    """Draw every setting that was tried for a set of layers: points lost on dev, hatched where the price is too high.
 
     The chosen one is framed. White squares were not tried.
 
@@ -32,11 +34,12 @@ def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str 
     name
         of the set, a key of `SETS`.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.3), sharey=True)
+    both = {method: rows_at(search.tuning, method, SETS[name]) for method in NAMES}
+    alphas = sorted({alpha for tried in both.values() for _, alpha in tried})  # the panels share them
+    figure, panels = plt.subplots(1, 2, figsize=(7.4, 1.4 + 0.38 * len(alphas)), sharey=True)
     base = search.tuning[0]
-    for axes, method in zip(panels, NAMES, strict=True):
-        tried = rows_at(search.tuning, method, SETS[name])
-        strengths, alphas = (sorted({setting[place] for setting in tried}) for place in (0, 1))
+    for axes, (method, tried) in zip(panels, both.items(), strict=True):
+        strengths = sorted({strength for strength, _ in tried})
         lost = np.full((len(alphas), len(strengths)), np.nan)
         for (strength, alpha), by_layer in tried.items():
             place = alphas.index(alpha), strengths.index(strength)
@@ -47,10 +50,12 @@ def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str 
             lost[place] = 100 * (base.scores[topic].accuracy - after[topic])
             dear = round(base.scores[keep].accuracy - after[keep], 9) > BOUND
             axes.text(*place[::-1], f"{lost[place]:.0f}", ha="center", va="center", fontsize=10,
-                      color="white" if lost[place] < 30 else "black")  # fmt: skip
+                      color="white" if lost[place] < 30 else "black",
+                      bbox={"facecolor": plt.get_cmap("cividis")(lost[place] / MOST), "pad": 2, "linewidth": 0})  # fmt: skip
             if dear:
-                _cross(axes, *place[::-1])
-        cells = axes.imshow(lost, cmap="cividis", vmin=0, vmax=60, aspect="auto", origin="lower")
+                axes.add_patch(plt.Rectangle((place[1] - 0.5, place[0] - 0.5), 1, 1, fill=False, hatch="///",
+                                             edgecolor="white", linewidth=0))  # fmt: skip
+        cells = axes.imshow(lost, cmap="cividis", vmin=0, vmax=MOST, aspect="auto", origin="lower")
         strength, alpha = search.choice(name, method).setting
         axes.add_patch(plt.Rectangle((strengths.index(strength) - 0.48, alphas.index(alpha) - 0.48), 0.96, 0.96, fill=False,
                                      edgecolor=ROLES["forget"].colour, linewidth=3.5))  # fmt: skip
@@ -58,16 +63,50 @@ def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str 
         axes.set_xticks(range(len(strengths)), [f"{value:g}" for value in strengths])
         axes.set_yticks(range(len(alphas)), [f"{value:g}" for value in alphas])
         axes.set(xlabel=STRENGTHS[method])
-        axes.set_title(NAMES[method], fontweight="normal", fontsize=10)
+        note = f"hatched: costs {keep} over {100 * BOUND:.0f} points"
+        axes.set_title(f"{NAMES[method]} ({note})", fontweight="normal", fontsize=10)
     panels[0].set_ylabel("alpha")
     figure.colorbar(cells, ax=panels, label=f"points lost on {topic}, dev", pad=0.01)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
 
-def _cross(axes: Axes, x: float, y: float) -> None:
-    axes.plot([x - 0.42, x + 0.42], [y - 0.42, y + 0.42], color="#cc3311", linewidth=1.4)
-    axes.plot([x - 0.42, x + 0.42], [y + 0.42, y - 0.42], color="#cc3311", linewidth=1.4)
+def choices_figure(search: LayerSearch, *, title: str) -> Figure:
+    """Draw every choice as the norm of its target in units of the layer's own ||h||, with its alpha beside it.
+
+    Lines for the one setting of all layers, markers for each layer's own, white where none kept the bound on dev.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 3.0))
+    norms = {}  # before training, so the same for all settings of a layer
+    for layer in LAYERS:
+        by_setting = rows_at(search.tuning, "rmu", [layer])
+        norms[layer] = next(iter(by_setting.values()))[layer][0].first["forget_norm"]
+    for side, (method, role) in zip((-1, 1), LOOKS.items(), strict=True):
+        look = ROLES[role]
+        times = {layer: 1 / norm if method == "rmu" else 1.0 for layer, norm in norms.items()}
+        strength, alpha = search.choice("all", method).setting
+        axes.plot(range(len(LAYERS)), [strength * times[layer] for layer in LAYERS], color=look.colour, linestyle=look.line,
+                  label=f"{NAMES[method]}, one for all layers, alpha {alpha:g}")  # fmt: skip
+        for place, layer in enumerate(LAYERS):
+            choice = search.choice(str(layer), method)
+            strength, alpha = choice.setting
+            at = place + 0.08 * side, strength * times[layer]
+            axes.plot(*at, marker=look.marker, color=look.colour if choice.within else "white", linestyle="", markersize=9,
+                      markeredgecolor=look.colour, markeredgewidth=2,
+                      label=f"{NAMES[method]}, one for each layer" if layer == 7 else None)  # fmt: skip
+            axes.annotate(f"{alpha:g}", at, xytext=(9 * side, 0), textcoords="offset points", va="center", fontsize=9,
+                          ha="left" if side > 0 else "right", color="#444444")  # fmt: skip
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.text(-0.55, 1.06, "as long as the state", fontsize=9, color="#444444", va="bottom")
+    axes.set(yscale="log", xlabel="layer", ylabel="norm of the target / ||h||", xlim=(-0.6, len(LAYERS) - 0.4))
+    axes.set_xticks(range(len(LAYERS)), [str(layer) for layer in LAYERS])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.set_title(title)
+    note = "beside each marker its alpha;\nwhite: no setting kept the bound"
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title=note, title_fontsize=8.5)
+    return figure
 
 
 def plans_figure(search: LayerSearch, plans: Sequence[str], topics: Mapping[str, str], *, title: str) -> Figure:
@@ -83,7 +122,7 @@ def plans_figure(search: LayerSearch, plans: Sequence[str], topics: Mapping[str,
     figure, panels = plt.subplots(
         len(topics),
         len(plans),
-        figsize=(3.4 * len(plans), 2.3 * len(topics) + 0.4),
+        figsize=(3.1 * len(plans), 1.9 * len(topics) + 0.4),
         sharex=True,
         sharey="row",
         squeeze=False,
@@ -100,7 +139,7 @@ def plans_figure(search: LayerSearch, plans: Sequence[str], topics: Mapping[str,
             axes.axhline(0, color=GREY, linewidth=1)
             axes.set_xticks(places, [str(layer) for layer in LAYERS])
             axes.set_title(plan, fontweight="normal", fontsize=10)
-        row[0].set_ylabel(f"points lost on {topic}\n({fate})")
+        row[0].set_ylabel(f"lost on {topic}\n({fate})")
     for axes in panels[-1]:
         axes.set_xlabel("layer")
     panels[0][-1].legend(loc="best", frameon=True, fontsize=8.5)
@@ -158,7 +197,7 @@ def luck_figure(search: LayerSearch, topics: Mapping[str, str], *, title: str) -
         topic -> role: what is to be forgotten, and what is to be kept.
     """
     halves = luck_of_halves(search, *topics)
-    figure, panels = plt.subplots(1, len(topics), figsize=(4.2 * len(topics), 3.3), squeeze=False)
+    figure, panels = plt.subplots(1, len(topics), figsize=(3.8 * len(topics), 2.9), squeeze=False)
     patch = {"facecolor": "white", "alpha": 0.85, "pad": 1, "linewidth": 0}
     for axes, (topic, role) in zip(panels[0], topics.items(), strict=True):
         look, pairs = ROLES[role], np.array([*luck(search, topic).values()])
@@ -173,7 +212,9 @@ def luck_figure(search: LayerSearch, topics: Mapping[str, str], *, title: str) -
             axes.axhline(100 * BOUND, color=GREY, linestyle=":", label="the bound")
         axes.set_xticks(range(4), ["dev: chosen\nhere", "test", "half of dev:\nchosen here", "other half"])
         axes.set(xlim=(-0.4, 3.4))
-        axes.set_title(f"points lost on {topic}", fontweight="normal", fontsize=10)
+        base = [100 * rows[0].scores[topic].accuracy for rows in (search.tuning, search.tested)]
+        axes.set_title(f"points lost on {topic}\n(base model: {base[0]:.0f}% on dev, {base[1]:.0f}% on test)",
+                       fontweight="normal", fontsize=10)  # fmt: skip
         axes.legend(loc="best", frameon=True)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure

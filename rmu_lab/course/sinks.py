@@ -1,4 +1,4 @@
-"""Attention sinks, measured and drawn: where tokens look, and which have a giant norm. Used in notebook 01."""
+"""Attention sinks, measured and drawn: where tokens look, and which have a giant norm. Used in notebooks 01 and 05."""
 
 from __future__ import annotations
 
@@ -150,3 +150,22 @@ def norm_and_attention(norms: Tensor, attention: Tensor, *, title: str) -> Figur
     below.set(xlabel="layer", ylim=(0, 1))
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def restore_vector(hidden: Tensor, broken: Tensor, healthy: Tensor) -> Tensor:
+    """Put `healthy` in place of every vector that differs from `broken` by less than 1% of its norm.
+
+    Parameters
+    ----------
+    hidden
+        (texts, tokens, d); it stays as it is.
+    broken, healthy
+        (d,)
+
+    Returns
+    -------
+    Tensor
+        (texts, tokens, d)
+    """
+    is_broken = (hidden - broken).norm(dim=-1, keepdim=True) < 0.01 * broken.norm()
+    return torch.where(is_broken, healthy, hidden)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ..activations import TokenStates
+    from .exercises import Test
 
 
 def adaptive_target(norms: Tensor, counted: Tensor, beta: float) -> Tensor:
@@ -37,6 +38,16 @@ def norms_by_text(states: TokenStates, layer: int) -> tuple[Tensor, Tensor]:
     norms[states.text, states.position] = states.hidden[layer].norm(dim=-1)
     counted[states.text, states.position] = states.counted
     return norms, counted
+
+
+def published_target_tests(states: TokenStates, layer: int = 15, texts: int = 4) -> tuple[Test, ...]:
+    """Return tests of how many times longer the published target is for counting first tokens as well."""
+    norms, counted = (values[:texts] for values in norms_by_text(states, layer))
+    times = (norms[norms > 0].mean() / norms[counted].mean()).item()
+    return (
+        (lambda value: float(value) > 1, "the sink can only make the mean larger"),
+        (lambda value: abs(float(value) / times - 1) < 0.01, "use the first four texts; leave padding out of both means"),
+    )
 
 
 def median_norms(states: TokenStates) -> tuple[list[float], list[float]]:

@@ -5,7 +5,7 @@ Questions and directions are resampled together (`crossed`). Taught in notebook 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ..unlearning.config import UnlearnConfig
 from .choice import Choice, Setting, choose, rows_at, setting_of
 
 if TYPE_CHECKING:
+    from ..unlearning.config import MethodConfig
     from .rows import SweepRow
 
 LAYERS = (3, 7, 12, 17, 22, 27)
@@ -108,6 +109,17 @@ class LayerSearch:
         """Points that the first plan and method lose more than the second, averaged over these layers."""
         layers = tuple(layers)
         return crossed(self.lost_marks(*first, topic, layers) - self.lost_marks(*second, topic, layers))
+
+    def among(self, strengths: Collection[float], alphas: Collection[float]) -> LayerSearch:
+        """Return the search as it would have ended had only these c and beta, and these alphas, been tried."""
+
+        def is_tried(config: MethodConfig | None) -> bool:
+            if not isinstance(config, UnlearnConfig):
+                return config is None
+            strength, alpha = setting_of(config)
+            return strength in strengths and alpha in alphas
+
+        return LayerSearch([row for row in self.tuning if is_tried(row.config)], self.tested)
 
     def tried(self, name: str, method: str) -> list[Setting]:
         """The settings that this choice was made from."""

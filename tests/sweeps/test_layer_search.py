@@ -112,6 +112,18 @@ def test_choices_are_nested_and_what_they_lose_is_read_from_test():
     assert set(search.tried("all", "rmu")) == {(5, 30), (10, 30)}
 
 
+def test_a_narrower_search_chooses_among_what_it_is_left():
+    search = made_up_search()
+    narrow = search.among([5], [30])
+    assert [narrow.choice("27", method).setting for method in METHODS] == [(5, 30), (5, 30)]
+    assert (
+        narrow.lost("one for each layer", "rmu", "bio", LATE).value
+        < search.lost("one for each layer", "rmu", "bio", LATE).value
+    )
+    assert len(search.among([5, 10], [30]).tuning) == len(search.tuning)
+    assert len(search.among([5, 10], [300]).tuning) == 1  # the base model's
+
+
 def test_a_choice_that_was_not_tested_is_said():
     search = made_up_search()
     without = LayerSearch(search.tuning, search.tested[:1])
