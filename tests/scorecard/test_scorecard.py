@@ -160,7 +160,7 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     "f1-depth": (3, "`f1-depth`) | **reproduced**"),
     "f1-robust": (3, "`f1-robust`) | **argument fails but conclusion holds**"),
     "eq19": (3, "`eq19`) | **reproduced**: the algebra is right"),
-    "eq19-optimal": (3, "`eq19-optimal`) | **not reproduced**: it is the one that changes the output least"),
+    "eq19-optimal": (3, "`eq19-optimal`) | **not reproduced**: it changes the output least"),
     "f3-speed": (4, "**Speed: reproduced between the extremes.**"),
     "f3-price": (4, "**Price: reproduced for these three directions.**"),
     "f4": (
