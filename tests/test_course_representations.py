@@ -1,5 +1,6 @@
 """What notebook 01 measures with: attention, texts after a sentence, and training with a reader's own loss."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -10,17 +11,23 @@ from rmu_lab import RmuLabError, UnlearnConfig, alignment, token_states, unlearn
 from rmu_lab.course import (
     Moves,
     attention_weights,
+    best_share_tests,
     cosine_after,
+    grouped,
     lead_figure,
+    likeness,
+    mean_cosine_tests,
     moves_figure,
     moves_of,
     norm_and_attention,
     norms_by_layer,
     over_texts,
+    package_direction,
     package_rmu_loss,
     received,
     token_bars,
     train_with,
+    trigger_tests,
 )
 from rmu_lab.unlearning.directions import random_directions
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
@@ -117,12 +124,17 @@ def test_figures_have_a_bar_for_each_token_and_a_panel_for_each_measure():
     bars = token_bars(["Mal", "aria", " "], [900.0, 100.0, 90.0], title="The first", ylabel="norm")
     assert len(bars.axes[0].patches) == 3
     assert [label.get_text() for label in bars.axes[0].get_xticklabels()] == ["Mal", "aria", "␣"]
-    both = norm_and_attention(torch.rand(5, 4) + 1, torch.rand(5, 4), title="Both")
-    assert [axes.lines[0].get_xdata().tolist() for axes in both.axes] == [[1, 2, 3, 4]] * 2
+    norms, attention = torch.arange(1.0, 6.0), torch.linspace(0, 0.4, 5)
+    both = norm_and_attention(
+        {"first": ("forget", torch.rand(5, 4) + 1, torch.rand(5, 4)), "the": ("retain", norms, attention)}, title="Both"
+    )
+    assert [line.get_xdata().tolist() for axes in both.axes for line in axes.lines] == [[1, 2, 3, 4]] * 4
+    assert both.axes[0].lines[1].get_ydata().tolist() == [1, 2, 3, 4]  # what layers 1 to 4 read, after layers 0 to 3
+    assert both.axes[1].lines[1].get_ydata().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
     led = lead_figure({"on": [torch.rand(3, 6), torch.rand(3, 6)]}, title="Led")
-    assert len(led.axes[0].lines) == 2
+    assert [line.get_xdata().tolist() for line in led.axes[0].lines] == [[1, 2, 3, 4, 5, 6]] * 2
     cos = torch.rand(3, 6)
-    assert len(moves_figure({"forget": Moves(*[cos] * 5, read=cos)}, title="Moved").axes) == 2
+    assert len(moves_figure({"forget": Moves(*[cos] * 6, read=cos)}, title="Moved").axes) == 2
     plt.close("all")
 
 
@@ -133,17 +145,87 @@ def test_moves_are_those_of_the_tokens_without_and_with_the_edit(model, tokenize
     torch.testing.assert_close(found.cos_before.flatten(), alignment(model, tokenizer, texts, u, 3, max_length=8))
     with result.applied(model):
         torch.testing.assert_close(found.cos.flatten(), alignment(model, tokenizer, texts, u, 3, max_length=8))
-    assert found.token.shape == found.norm.shape == found.way.shape == (3, 7)
+    assert found.token.shape == found.norm.shape == found.way.shape == found.share.shape == (3, 7)
     assert (found.way > 0).all()
     with pytest.raises(RmuLabError, match="numbers of tokens"):
         moves_of(model, tokenizer, result, ["the sea", texts[0]], u, 3)
 
 
+def test_the_share_of_the_way_is_what_is_left_subtracted_from_one(model, tokenizer):
+    """Against the distances along the line to the target, by another route: the cosines and norms."""
+    result = unlearn(model, tokenizer, TEXTS, OTHERS, replace(CONFIG, layer=3, lr=0.1), progress=False)
+    u, texts = result.directions["forget"], OTHERS[:2]
+    found = moves_of(model, tokenizer, result, texts, u, 3, max_length=8)
+    old = token_states(model, tokenizer, texts, [3], max_length=8).hidden[3]
+    with result.applied(model):
+        new = token_states(model, tokenizer, texts, [3], max_length=8).hidden[3]
+    target = CONFIG.coefficient * u
+    line = torch.nn.functional.normalize(target - old, dim=-1)
+    left = ((target - new) * line).sum(dim=-1) / (target - old).norm(dim=-1)
+    torch.testing.assert_close(found.share.flatten(), (1 - left).reshape(2, 8)[:, 1:].flatten())
+    adaptive = replace(CONFIG, layer=3, method="adaptive_rmu")
+    with pytest.raises(RmuLabError, match="one target"):
+        moves_of(model, tokenizer, unlearn(model, tokenizer, TEXTS, OTHERS, adaptive, progress=False), texts, u, 3)
+
+
+def test_likeness_is_the_median_over_pairs():
+    ones, others = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    assert likeness(ones, others) == pytest.approx(0.6)
+
+
+def test_the_exercise_on_directions_takes_what_its_checker_should():
+    def failed(answer: float) -> list[str]:
+        return [hint for test, hint in mean_cosine_tests() if not test(answer)]
+
+    pairs = [(package_direction(576, 2 * k) @ package_direction(576, 2 * k + 1)).item() for k in range(50)]
+    assert not failed(sum(pairs) / 50)
+    assert "positive entries" in failed(0.0)[0] and "different seeds" in failed(1.0)[0] and len(failed(0.7)) == 1
+
+
+def test_the_exercise_on_the_share_takes_the_minimum_only():
+    def failed(best: Callable[[float, float], float]) -> list[str]:
+        return [hint for test, hint in best_share_tests(best) if not test(best(0.5, 300))]
+
+    assert not failed(lambda p, alpha: p / (p + alpha * (1 - p)))
+    assert len(failed(lambda p, alpha: p)) == 1  # right where alpha is 1
+    assert len(failed(lambda p, alpha: 1 / (1 + alpha))) == 3
+
+
+def test_a_trigger_is_short_ends_and_works():
+    tests = trigger_tests(lambda words: 0.9 if "virus" in words else 0.1)
+    verdicts = [
+        [bool(test(words)) for test, _ in tests] for words in ("A virus.", "A virus", "A river.", "There is a virus.")
+    ]
+    assert verdicts == [[True, True, True], [True, False, True], [True, True, False], [False, True, True]]
+
+
+def test_every_token_is_in_one_group():
+    token, norm = torch.tensor([[7, 7, 5, 5]]), torch.tensor([[301.0, 300, 900, 1]])
+    found = grouped(Moves(token, norm, *[norm] * 4, read=norm), 7, "'the'")
+    assert {name: mask.int().tolist() for name, mask in found.items()} == {
+        "giants": [[1, 0, 1, 0]],
+        "other 'the'": [[0, 1, 0, 0]],
+        "all others": [[0, 0, 0, 1]],
+    }
+
+
+def test_without_a_sentence_a_text_is_measured_from_its_own_first_token(model, tokenizer):
+    u = random_directions(["forget"], 32, seed=0)["forget"]
+    found = cosine_after(model, tokenizer, "", TEXTS[:3], u, 2, tokens=6)
+    torch.testing.assert_close(found[:, 1:], alignment(model, tokenizer, TEXTS[:3], u, 2, max_length=6).reshape(3, 5))
+
+
 def test_moving_begins_at_the_first_moved_token():
     cos = torch.tensor([[0.1, 0.9, 0.2, 0.8], [0.9, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]])
-    found = Moves(*[cos] * 5, read=cos)
+    found = Moves(*[cos] * 6, read=cos)
     assert found.onset.tolist() == [1, 0, 4]
     assert found.after_onset.tolist() == [[False, False, True, True], [False, True, True, True], [False] * 4]
+
+
+def test_a_text_wavers_where_few_are_moved_right_after_the_first():
+    rows = ["0100100111", "0110100000", "1010000000", "0000001001", "0000000000"]  # two, three, two, too late, none
+    cos = torch.tensor([[float(each) for each in row] for row in rows])
+    assert Moves(*[cos] * 6, read=cos).wavering.tolist() == [True, False, True, False, False]
 
 
 def test_an_interval_is_over_texts():

@@ -158,9 +158,11 @@ def test_answers_go_from_the_base_models_to_the_edited_ones(model, tokenizer, re
 
 
 def test_an_answer_is_printed_before_and_after(model, tokenizer, result, capsys):
-    print_answers(model, tokenizer, result, "the sea", max_new_tokens=4)
-    said = answers_at(model, tokenizer, result, ["the sea"], (0.0, 1.0), max_new_tokens=4)
-    assert capsys.readouterr().out == f"the sea\n   before: {said[0.0][0]}\n   after:  {said[1.0][0]}\n"
+    asked = ["the sea", "a fish"]
+    print_answers(model, tokenizer, result, *asked, max_new_tokens=4)
+    said = answers_at(model, tokenizer, result, asked, (0.0, 1.0), max_new_tokens=4)
+    expected = [f"{asked[i]}\n   before: {said[0.0][i]}\n   after:  {said[1.0][i]}\n" for i in (0, 1)]
+    assert capsys.readouterr().out == "".join(expected)
 
 
 def test_an_error_while_answering_leaves_the_model_as_it_was(model, tokenizer, result, monkeypatch):

@@ -2,6 +2,7 @@
 
 from .claims import claim
 from .coefficient_figures import (
+    PUBLISHED,
     history_curves,
     lowest_layer,
     noise_diagram,
@@ -36,7 +37,7 @@ from .layer_figures import (
     norm_growth,
     repair_figure,
 )
-from .lead_in import cosine_after, lead_figure
+from .lead_in import LEADS, cosine_after, lead_figure
 from .left_over import left_over_figure, some_tokens, stretch
 from .linearisation import (
     first_order_figure,
@@ -47,11 +48,12 @@ from .linearisation import (
     rmu_direction,
     variance_ratios,
 )
-from .moves import Moves, moves_figure, moves_of, over_texts
+from .moves import Moves, grouped, likeness, moves_figure, moves_of, over_texts
 from .noise import (
     SENSITIVITY_TESTS,
     layer_map,
     mean_square,
+    of_doing_nothing,
     random_noise,
     sensitivity,
     sensitivity_by_layer,
@@ -62,10 +64,11 @@ from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
 from .ready_topics import Topic, most_alike, quiz, ready_topic, stored_directions, topic_tests
+from .representation_checks import best_share_tests, mean_cosine_tests, trigger_tests
 from .search_figures import choices_figure, luck_figure, plans_figure, search_map
 from .sinks import attention_weights, norm_and_attention, norms_by_layer, received, restore_vector, token_bars
 from .spread import measure_spread, measure_sureness, spread_figure, sureness_figure
-from .stored_runs import accuracy_by_coefficient, median_cosine, stored_change
+from .stored_runs import accuracy_by_coefficient, median_cosine, stored_change, stored_coefficients
 from .strength import answers_at, print_answers, strength_panel, strength_slider
 from .target_norms import adaptive_target, median_norms, norms_by_text, published_target_tests
 from .token_colours import TokenCosines, token_colours, token_cosines, token_panel
@@ -74,6 +77,8 @@ from .turning import turned, turning_explorer, turning_panel
 from .widgets import coefficient_explorer, coefficient_panel, layer_explorer, layer_panel
 
 __all__ = [
+    "LEADS",
+    "PUBLISHED",
     "ROLES",
     "SENSITIVITY_TESTS",
     "Moves",
@@ -92,6 +97,7 @@ __all__ = [
     "base_and_unlearned",
     "before_and_after",
     "before_and_after_bars",
+    "best_share_tests",
     "by_layer",
     "check",
     "choices_figure",
@@ -114,6 +120,7 @@ __all__ = [
     "floor_figure",
     "given_confidence",
     "given_logits",
+    "grouped",
     "growth_by_setting",
     "growth_figure",
     "heatmap",
@@ -125,6 +132,7 @@ __all__ = [
     "lead_figure",
     "left_over_figure",
     "likeliest_token",
+    "likeness",
     "linearisation_diagram",
     "logits_above",
     "loss_diagram",
@@ -132,6 +140,7 @@ __all__ = [
     "lost_marks",
     "lowest_layer",
     "luck_figure",
+    "mean_cosine_tests",
     "mean_square",
     "measure_spread",
     "measure_sureness",
@@ -147,6 +156,7 @@ __all__ = [
     "norms_beside",
     "norms_by_layer",
     "norms_by_text",
+    "of_doing_nothing",
     "over_prompts",
     "over_texts",
     "package_direction",
@@ -181,6 +191,7 @@ __all__ = [
     "some_tokens",
     "spread_figure",
     "stored_change",
+    "stored_coefficients",
     "stored_directions",
     "strength_curves",
     "strength_panel",
@@ -199,6 +210,7 @@ __all__ = [
     "toy_rmu_panel",
     "train_toy",
     "train_with",
+    "trigger_tests",
     "turned",
     "turning_diagram",
     "turning_explorer",

@@ -205,12 +205,12 @@ def attention_map(weights: np.ndarray | Sequence, tokens: Sequence[str], *, titl
     axes.set(xlabel="token that is looked at", ylabel="token that looks")
     axes.set_title(title)
     axes.add_patch(Rectangle((-0.5, -0.5), 1, n, fill=False, edgecolor=ROLES["forget"].colour, linewidth=2.5, clip_on=False))
-    note = "outlined: the first token, the sink,\nwhich"
-    share = f"the others give {np.nanmean(matrix[1:, 0]):.0%} on average" if n > 1 else "is alone"
+    note = "outlined: the first token, the sink,"
+    share = f"to which the others give {np.nanmean(matrix[1:, 0]):.0%} on average" if n > 1 else "which is alone"
     if n < 8:
-        axes.set_xlabel(f"token that is looked at\n({note.replace(chr(10), ' ')}\n{share})")
+        axes.set_xlabel(f"token that is looked at\n({note}\n{share})")
     else:
-        axes.text(n - 0.6, -0.35, f"{note} {share}", ha="right", va="top", fontsize=NOTE, color=INK)
+        axes.text(n - 0.6, -0.35, f"{note}\n{share}", ha="right", va="top", fontsize=NOTE, color=INK)
     figure.colorbar(cells, ax=axes, label="attention", pad=0.02, shrink=0.8)
     return figure
 

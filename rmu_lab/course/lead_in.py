@@ -14,6 +14,13 @@ from ..activations import token_states
 from ..errors import RmuLabError
 from .plots import curves
 
+LEADS = {
+    "after an on-topic sentence": "The vaccine protects children against measles, and the epidemic slowly came to an end.",
+    "after an off-topic sentence": "The orchestra played a symphony by Haydn, and the evening slowly came to an end.",
+    "without a sentence": "",
+}
+"""What notebook 01 writes before texts: one sentence on infectious disease, one like it on something else, and nothing."""
+
 
 def cosine_after(
     model: PreTrainedModel,
@@ -30,7 +37,7 @@ def cosine_after(
     Parameters
     ----------
     sentence
-        what stands before each text, and a space after it.
+        what stands before each text, and a space after it; empty for nothing, and then a text's first token is the sink.
     direction
         u, (d,).
     tokens
@@ -46,8 +53,8 @@ def cosine_after(
     RmuLabError
         if a text is too short.
     """
-    before = len(tokenizer(sentence).input_ids)
-    whole = [f"{sentence} {text}" for text in texts]
+    before = len(tokenizer(sentence).input_ids) if sentence else 0
+    whole = [f"{sentence} {text}" if sentence else text for text in texts]
     states = token_states(model, tokenizer, whole, [layer], max_length=before + tokens)
     cosines = cosine_similarity(states.hidden[layer], direction.to(states.hidden[layer]), dim=-1)
     if len(cosines) != len(texts) * (before + tokens):
@@ -61,18 +68,22 @@ def lead_figure(panels: Mapping[str, Sequence[Tensor]], *, title: str) -> Figure
     Parameters
     ----------
     panels
-        panel title -> cosines of the forget and of the retain texts, each (texts, tokens); drawn with their 95% interval.
+        panel title -> cosines of the forget and of the retain texts, each (texts, tokens) from a text's second token on, as
+        the first one may be the sink; drawn with their 95% interval.
     title
         the finding in a sentence.
     """
-    figure, row = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 3.7), sharex=True, sharey=True, squeeze=False)
+    figure, row = plt.subplots(1, len(panels), figsize=(8.8, 2.9), sharex=True, sharey=True, squeeze=False)
     for axes, (panel, cosines) in zip(row[0], panels.items(), strict=True):
         lines = {
             f"{role} text": (role, values.T.tolist()) for role, values in zip(("forget", "retain"), cosines, strict=True)
         }
-        places = range(cosines[0].shape[1])
-        curves(places, lines, title="", xlabel="token of the text", ylabel="cos(u, h)", axes=axes)
+        places = range(1, 1 + cosines[0].shape[1])
+        curves(places, lines, title="", xlabel="position in the text", ylabel="cos(u, h)", axes=axes)
         axes.set_title(panel, fontweight="normal", fontsize=10)
-        axes.set_ylim(-0.15, 1.1)
+        if axes is not row[0][-1] and (legend := axes.get_legend()) is not None:  # one serves all panels
+            legend.remove()
+        axes.label_outer()
+        axes.set_ylim(-0.15, 1.0)  # no cosine is above 1, though an interval's end may be
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure

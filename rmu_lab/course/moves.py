@@ -14,9 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import token_states
 from ..errors import RmuLabError
 from ..estimates import Number, mean_of
+from ..unlearning.config import UnlearnConfig
 from ..unlearning.result import UnlearnResult
 from .plots import distributions
 from .sinks import SAME_LENGTH
+
+GIANT = 300.0
+"""The norm beyond which a token around layer 7 of SmolLM2-135M is called a giant: over twice the median."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Moves:
     """The same with the edit."""
     way: Tensor
     """How far h moves, in units of its norm before."""
+    share: Tensor
+    """How far h moves towards the target c u, as a share of its distance from there: 0 for not at all, 1 for all the way."""
     read: Tensor
     """(texts, positions, d): what the first trained layer is given, each vector with norm 1."""
 
@@ -46,6 +52,13 @@ class Moves:
         """(texts,): where each text's first moved token stands; the number of positions where there is none."""
         none = self.moved.shape[1]
         return torch.where(self.moved.any(dim=1), self.moved.int().argmax(dim=1), none)
+
+    @property
+    def wavering(self) -> Tensor:
+        """(texts,): whether under half of the six tokens from the first moved one on are moved; all six have to be there."""
+        onset, positions = self.onset[:, None], torch.arange(self.moved.shape[1])
+        six = (positions >= onset) & (positions < onset + 6)
+        return ((self.moved & six).sum(dim=1) < 3) & (six.sum(dim=1) == 6)
 
     @property
     def after_onset(self) -> Tensor:
@@ -68,7 +81,7 @@ def moves_of(
     Parameters
     ----------
     result
-        an edit that is not in the model now, of the layers ``layer - 2`` to `layer`.
+        an edit by RMU that is not in the model now, of the layers ``layer - 2`` to `layer`.
     texts
         all of the same number of tokens, once cut to `max_length`.
     direction
@@ -79,8 +92,12 @@ def moves_of(
     Raises
     ------
     RmuLabError
-        if the texts are of different numbers of tokens, or there is no layer below the trained ones.
+        if the texts are of different numbers of tokens, there is no layer below the trained ones, or the edit has no
+        constant c.
     """
+    config = result.config
+    if not isinstance(config, UnlearnConfig) or config.method != "rmu":
+        raise RmuLabError(f"The method is {config.method!r}; only RMU has one target c u for all tokens.")
     below = layer - 3
     before = token_states(model, tokenizer, texts, [below, layer], max_length=max_length)
     if len(set(torch.bincount(before.text).tolist())) != 1:
@@ -93,14 +110,38 @@ def moves_of(
 
     old, new = before.hidden[layer], after.hidden[layer]
     u = direction.to(old)
+    to_target = config.coefficient * u - old
     return Moves(
         token=grid(before.token),
         norm=grid(old.norm(dim=-1)),
         cos_before=grid(cosine_similarity(old, u, dim=-1)),
         cos=grid(cosine_similarity(new, u, dim=-1)),
         way=grid((new - old).norm(dim=-1) / old.norm(dim=-1)),
+        share=grid(((new - old) * to_target).sum(dim=-1) / to_target.square().sum(dim=-1)),
         read=grid(normalize(before.hidden[below], dim=-1)),
     )
+
+
+def grouped(moves: Moves, token: int, name: str) -> dict[str, Tensor]:
+    """Sort tokens into giants (norm over `GIANT` before the edit), the others that are `token`, and all others.
+
+    Parameters
+    ----------
+    name
+        of `token`, for the label of its group.
+
+    Returns
+    -------
+    dict of str to Tensor
+        label -> (texts, positions), whether a token is in the group.
+    """
+    giant, same = moves.norm > GIANT, moves.token == token
+    return {"giants": giant, f"other {name}": same & ~giant, "all others": ~same & ~giant}
+
+
+def likeness(ones: Tensor, others: Tensor) -> float:
+    """Compute the median cosine of each vector of the one group, (n, d), with each of the other, (m, d); all have norm 1."""
+    return float((ones @ others.T).median())
 
 
 def over_texts(values: Tensor, scale: float = 1.0) -> Number:
@@ -130,4 +171,4 @@ def moves_figure(moves: Mapping[str, Moves], *, title: str) -> Figure:
         when: {f"{role} text": (role, values(each).flatten().numpy()) for role, each in moves.items()}
         for when, values in (("before", lambda each: each.cos_before), ("after", lambda each: each.cos))
     }
-    return distributions(panels, title=title, xlabel="cos(u, h)", limits=(-0.3, 1.02))
+    return distributions(panels, title=title, xlabel="cos(u, h)", limits=(-0.3, 1.0))

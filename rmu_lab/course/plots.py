@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import seaborn as sns
 from IPython.display import HTML, Image, display
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
@@ -40,6 +41,8 @@ ROLES = {
     "steered": Role("#aa3377", "--", "^"),
     "direction": Role("#b3a125", ":", "v"),
 }
+COSINE_COLOURS = LinearSegmentedColormap.from_list("cosine", ["#ffffff", "#e3b9d0", ROLES["steered"].colour, "#5c1440"])
+"""From white at cos(u, h) = 0 to dark at 1, lightness falling all the way."""
 GREY = "#777777"
 SCREEN_DPI = 90
 """Pixels an inch of a figure takes in a notebook, whose column is some 900 wide."""
@@ -148,6 +151,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     marks: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] | None = None,
     log: str = "",
     axes: Axes | None = None,
 ) -> Figure:
@@ -161,6 +165,8 @@ def curves(
         the finding in a sentence.
     marks
         label -> x of a dotted vertical line, e.g. the steered block.
+    levels
+        label -> y of a dotted horizontal line, e.g. the base model's.
     log
         ``"x"``, ``"y"`` or ``"xy"``: axes in powers of ten.
     """
@@ -178,6 +184,9 @@ def curves(
     for label, place in (marks or {}).items():
         axes.axvline(place, color=GREY, linestyle=":", linewidth=1.2)
         axes.text(place, 1.0, f" {label}", color=GREY, fontsize=9, va="top", transform=axes.get_xaxis_transform())
+    for label, height in (levels or {}).items():
+        axes.axhline(height, color=GREY, linestyle=":", linewidth=1.2)
+        axes.text(1.01, height, label, color=GREY, fontsize=9, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title)
     if len(series) > 1:
@@ -265,14 +274,24 @@ def film(frames: Mapping[str, Mapping[str, np.ndarray]], *, title: str, labels: 
 
 
 def heatmap(
-    values: np.ndarray, *, title: str, xlabel: str, ylabel: str, bar: str, limits: tuple[float, float] = (0.0, 1.0)
+    values: np.ndarray,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    bar: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+    first: int = 0,
 ) -> Figure:
-    """Values of (rows, columns) as a grid of cells, light for high; `bar` labels the colour scale.
+    """Values of (rows, columns) as a grid of cells, dark for high; `bar` labels the colours, columns count from `first`.
 
-    NaN stays white. Values beyond `limits` take the colour of the nearer end.
+    NaN is grey. Values beyond `limits` take the colour of the nearer end.
     """
     figure, axes = plt.subplots(figsize=(6.5, 4.2))
-    cells = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
+    rows, columns = np.shape(values)
+    cells = axes.imshow(values, cmap=COSINE_COLOURS.with_extremes(bad="#bbbbbb"), vmin=limits[0], vmax=limits[1],
+                        extent=(first - 0.5, first + columns - 0.5, rows - 0.5, -0.5),
+                        aspect="auto", interpolation="nearest")  # fmt: skip
     axes.grid(visible=False)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -106,7 +106,7 @@ def received(weights: Tensor, least: int = 5) -> Tensor:
 
 
 def token_bars(tokens: Sequence[str], values: Sequence[float], *, title: str, ylabel: str) -> Figure:
-    """Draw one bar for each token of a text on a logarithmic axis, with its number above.
+    """Draw one bar for each token of a text, the highest in another colour, with its number above.
 
     Parameters
     ----------
@@ -119,33 +119,34 @@ def token_bars(tokens: Sequence[str], values: Sequence[float], *, title: str, yl
     bars = axes.bar(range(len(tokens)), heights, 0.72, color=look.colour)
     bars[int(heights.argmax())].set_color(ROLES["forget"].colour)
     for place, height in enumerate(heights):
-        axes.text(place, height * 1.12, f"{height:,.0f}", ha="center", fontsize=NOTE)
-    axes.set(yscale="log", ylim=(heights.min() / 3, heights.max() * 4), ylabel=ylabel)
+        axes.text(place, height, f"{height:,.0f}", ha="center", va="bottom", fontsize=NOTE)
+    axes.set(ylim=(0, heights.max() * 1.12), ylabel=ylabel)
     axes.set_xticks(range(len(tokens)), [token.strip() or "␣" for token in tokens], rotation=30, ha="right")
     axes.grid(axis="x", visible=False)
     axes.set_title(title)
     return figure
 
 
-def norm_and_attention(norms: Tensor, attention: Tensor, *, title: str) -> Figure:
-    """Draw the first token's norm as each layer from the second on reads it, and below it the attention that it gets there.
+def norm_and_attention(lines: Mapping[str, tuple[str, Tensor, Tensor]], *, title: str) -> Figure:
+    """Draw tokens' norms as each layer from the second on reads them, and below them the attention that they get there.
 
     Parameters
     ----------
-    norms
-        (layers, texts): the first token's norm *after* each layer, which the next one reads.
-    attention
-        (layers, texts): the mean attention that the tokens after it pay to the first token in each layer.
+    lines
+        label -> role, norms, attention. Norms are those *after* each layer, which the next one reads; attention is the mean
+        that the tokens after it pay to this token in each layer. Both are (layers, texts), or (layers,) for one text.
     title
         the finding in a sentence.
     """
-    figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 5.0), sharex=True)
-    layers = range(1, len(attention))
-    for axes, values, label in (
-        (above, norms[:-1], "norm when the\nlayer reads it"),
-        (below, attention[1:], "attention it gets"),
-    ):
-        curves(layers, {"first token": ("forget", values.tolist())}, title="", xlabel="", ylabel=label, axes=axes)
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6.5, 4.2), sharex=True)
+    read = {label: (role, norms[:-1].tolist()) for label, (role, norms, _) in lines.items()}
+    paid = {label: (role, attention[1:].tolist()) for label, (role, _, attention) in lines.items()}
+    for axes, series, ylabel in ((above, read, "norm when the\nlayer reads it"), (below, paid, "attention it gets")):
+        layers = range(1, 1 + len(next(iter(series.values()))[1]))
+        curves(layers, series, title="", xlabel="", ylabel=ylabel, axes=axes)
+    if (legend := above.get_legend()) is not None:  # one serves both, and the lower panel has room for it
+        legend.remove()
+        below.legend(loc="upper left")
     above.set_yscale("log")
     below.set(xlabel="layer", ylim=(0, 1))
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import ipywidgets
 from matplotlib import pyplot as plt
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -18,10 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import token_states
 from ..errors import RmuLabError
 from ..unlearning.result import UnlearnResult
-from .plots import GREY, ROLES
-
-_COLOURS = LinearSegmentedColormap.from_list("cosine", ["#ffffff", "#e3b9d0", ROLES["steered"].colour, "#5c1440"])
-"""From white at cos 0 to dark at cos 1, lightness falling all the way."""
+from .plots import COSINE_COLOURS, GREY
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def _visible(token: str) -> str:
 
 def _colour(value: float) -> str:
     """White for what points away from u or is at right angles to it."""
-    return to_hex(_COLOURS(min(1.0, max(0.0, value))))
+    return to_hex(COSINE_COLOURS(min(1.0, max(0.0, value))))
 
 
 def _ink(value: float) -> str:
@@ -191,7 +188,7 @@ def token_panel(cosines: TokenCosines, *, title: str, width: int = 84) -> Figure
     axes.set_axis_off()
     axes.set_title(title)
     bar = figure.colorbar(
-        plt.cm.ScalarMappable(cmap=_COLOURS), ax=axes, label="cos(u, h)", pad=0.01, fraction=0.03, aspect=14
+        plt.cm.ScalarMappable(cmap=COSINE_COLOURS), ax=axes, label="cos(u, h)", pad=0.01, fraction=0.03, aspect=14
     )
     bar.outline.set_edgecolor(GREY)
     bar.ax.tick_params(labelsize=8)
