@@ -63,7 +63,7 @@ def search_map(search: LayerSearch, name: str, *, topic: str = "bio", keep: str 
         axes.set_xticks(range(len(strengths)), [f"{value:g}" for value in strengths])
         axes.set_yticks(range(len(alphas)), [f"{value:g}" for value in alphas])
         axes.set(xlabel=STRENGTHS[method])
-        note = f"hatched: costs {keep} over {100 * BOUND:.0f} points"
+        note = f"hatched: over {100 * BOUND:.0f} on {keep}"
         axes.set_title(f"{NAMES[method]} ({note})", fontweight="normal", fontsize=10)
     panels[0].set_ylabel("alpha")
     figure.colorbar(cells, ax=panels, label=f"points lost on {topic}, dev", pad=0.01)

@@ -174,7 +174,7 @@ SAID = {  # what the notebooks' own verdicts say; where one changes, so must the
     "t1": (8, "and keep as much (T1) | **not reproduced** by our rule, and only just"),
     "t1-adaptive": (8, "Adaptive RMU forgets more than RMU at $l = 7$ (T1) | **not reproduced**"),
     "alg1-cost": (5, "Alg 1: no extra cost | **reproduced**"),
-    "alg1-search": (5, "one $\\beta$ serves every layer | **not reproduced** by our rule, and only just"),
+    "alg1-search": (5, "one $\\beta$ serves every layer, which saves a search | **not reproduced** by our rule"),
 }
 
 
