@@ -559,7 +559,7 @@ _TABLE = [
         statement="One β serves every layer, so that L times less is to be searched than with a c for each.",
         reported="β of 2, 3, 5, 10 tried, 5 reported",
         protocol="One β and α, or c and α, for six layers, and one for each, chosen on dev; scored on test questions with "
-        "three directions. “For each” at 7, 17, 22 and 27: at 3 and 12 no setting was cheap enough on dev.",
+        "three directions. “For each” at 7, 17, 22 and 27: at 3 and 12 no setting of the first search was cheap enough.",
         sources=(CHOSEN,),
         rule=Rule(
             (
