@@ -26,6 +26,7 @@ from ..offload import read_parameter, write_parameter
 from ..packaged_models import PACKAGED_MODELS, no_progress_bars
 from ..provenance import provenance
 from ..stored import checked, reading
+from .adapter import Adapter, save_adapter
 from .config import MethodConfig
 from .distributed import launched_processes
 from .method_table import config_from_dict
@@ -284,6 +285,47 @@ class UnlearnResult:
                     model.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
         return Path(path)
+
+    def save_adapter(
+        self, path: str | Path, model: PreTrainedModel, *, rank: int | None = None, fidelity: float = 0.99
+    ) -> Adapter:
+        """Write the edit as a LoRA adapter, which ``peft.PeftModel.from_pretrained(base_model, path)`` puts in.
+
+        Parameters
+        ----------
+        path
+            new folder.
+        model
+            the base model, without this edit in it; it is left as it was.
+        rank
+            of the adapter, the same for all matrices; by default the least that reaches `fidelity`. The smaller side of
+            the matrices makes it exact.
+        fidelity
+            the share of the squared norm of W' - W to keep where no rank is given. A low rank may answer differently:
+            measure it before you share it.
+
+        Returns
+        -------
+        Adapter
+            where it lies, its rank, and the fidelity that it has.
+
+        Raises
+        ------
+        RmuLabError
+            if the model is not the base model or has the edit in it, the folder exists or cannot be written, rank or
+            fidelity lies out of range, or the edit is of other things than matrices of layers.
+        """
+        model = plain_model(model)
+        self._refuse_a_second_time(model)
+        self._refuse_other_shapes(model)
+        other = None if self.base is None else _other_weights(model, self.base)
+        if other is not None:
+            raise RmuLabError(
+                f"The weights of {other} are not those that the edit was trained on, or another edit is in the model; give "
+                f"{self.model_name} as it was."
+            )
+        changes = {name: matrix - read_parameter(model, name).cpu().float() for name, matrix in self.edit.items()}
+        return save_adapter(path, changes, base_model=self.model_name, rank=rank, fidelity=fidelity)
 
 
 _PLAIN_FIELDS = [
