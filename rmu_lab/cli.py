@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from . import __version__
 from .cli_course import course
 from .cli_output import Commands, clear_errors, plain, printable
 from .cli_settings import chosen_settings, listed, typed
@@ -40,7 +41,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Make a language model forget a topic with RMU and Adaptive RMU.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(course, name="course")
 console = Console()
@@ -72,6 +73,19 @@ DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that i
 def _say(text: object) -> None:
     """Print a sentence that holds foreign text."""
     console.print(plain(text), soft_wrap=True)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rmu-lab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Make a language model forget a topic with RMU and Adaptive RMU."""
 
 
 @app.command()

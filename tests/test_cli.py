@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from rmu_lab import RobustnessCard, UnlearnConfig, UnlearnResult, cli, load_sweep
+from rmu_lab import RobustnessCard, UnlearnConfig, UnlearnResult, __version__, cli, load_sweep
 from rmu_lab.cli_output import plain, printable
 from tests.conftest import made_up_texts, tiny_model
 
@@ -508,3 +508,15 @@ def test_demo_forgets_and_keeps(monkeypatch):
     assert change["general knowledge"] >= -3
     assert all(float(after) == pytest.approx(float(before) + float(points), abs=0.11) for _, before, after, points in rows)
     assert "What is malaria" in outcome.output and "Unlearning took" in outcome.output
+
+
+@pytest.mark.parametrize("command", [["rmu-lab"], [sys.executable, "-m", "rmu_lab"]])
+def test_version_and_help_have_their_usual_names(command):
+    if command[0] == "rmu-lab":
+        outcomes = [RUN.invoke(cli.app, [option]) for option in ("--version", "-h")]
+        version, shown = (outcome.output for outcome in outcomes)
+        assert all(outcome.exit_code == 0 for outcome in outcomes)
+    else:
+        version, shown = (subprocess.check_output([*command, option], text=True) for option in ("--version", "-h"))
+    assert version == f"rmu-lab {__version__}\n"
+    assert "unlearn" in shown and "demo" in shown
