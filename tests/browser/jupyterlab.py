@@ -160,6 +160,7 @@ def run_all(page: Page, seconds: float) -> None:
 
 def run_up_to(page: Page, cell: Locator, seconds: float) -> None:
     """Run all cells above one and then this one, and wait until it is done."""
+    choose(page, "View", "Expand All Code")  # a cell that shows a finding hides its source, and its prompt with it
     cell.locator(".jp-InputPrompt").click()
     choose(page, "Run", "Run All Above Selected Cell")
     cell.locator(".jp-InputPrompt").click()
