@@ -13,7 +13,7 @@ from ..evaluate import Accuracy
 from ..sweeps.choice import rows_at
 from ..sweeps.layer_search import crossed
 from ..unlearning.config import UnlearnConfig
-from .plots import GREY, ROLES
+from .plots import GREY, ROLES, accuracy_axes, interval_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,19 +144,10 @@ def repair_figure(scores: Mapping[str, Mapping[str, Accuracy]], *, title: str) -
     """
     figure, axes = plt.subplots(figsize=(6.2, 2.7))
     for place, ((name, by_topic), role) in enumerate(zip(scores.items(), ("frozen", "direction", "steered"), strict=False)):
-        values = np.array([score.accuracy for score in by_topic.values()])
-        low, high = np.array([score.interval for score in by_topic.values()]).T
-        at = np.arange(len(by_topic)) + 0.27 * (place - (len(scores) - 1) / 2)
-        axes.bar(at, values, 0.25, yerr=(values - low, high - values), capsize=4, color=ROLES[role].colour, ecolor=GREY,
-                 label=name)  # fmt: skip
-        for x, value, top in zip(at, values, high, strict=True):
-            axes.text(x, top + 0.02, f"{value:.0%}", ha="center", fontsize=10)
-    axes.axhline(0.25, color=GREY, linestyle="--", linewidth=1)
-    axes.text(1.01, 0.25, "guessing", color=GREY, va="center", fontsize=9, transform=axes.get_yaxis_transform())
-    axes.set_xticks(range(len(by_topic)), [*by_topic])
-    axes.set(ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.grid(axis="x", visible=False)
+        at = [group + 0.27 * (place - (len(scores) - 1) / 2) for group in range(len(by_topic))]
+        interval_bars(axes, at, list(by_topic.values()), ROLES[role].colour, name, width=0.25)
+    accuracy_axes(axes, list(by_topic))
+    axes.set_ylim(0, 1.25)  # the figure is low, and the legend needs its room
     axes.set_title(title)
     axes.legend(loc="upper center", ncols=len(scores), frameon=True)
     return figure

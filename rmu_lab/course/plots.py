@@ -313,22 +313,30 @@ def accuracy_bars(scores: Mapping[str, tuple[Accuracy, Accuracy]], *, title: str
     for offset, (label, role) in enumerate((("before", "frozen"), ("after", "steered"))):
         accuracies = [pair[offset] for pair in scores.values()]
         places = [index + 0.38 * (offset - 0.5) for index in range(len(scores))]
-        _interval_bars(axes, places, accuracies, ROLES[role].colour, label)
-    axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
-    axes.text(1.01, chance, "guessing", color=GREY, va="center", fontsize=9, transform=axes.get_yaxis_transform())
-    axes.set(xticks=range(len(scores)), ylim=(0, 1.2), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
+        interval_bars(axes, places, accuracies, ROLES[role].colour, label)
+    accuracy_axes(axes, list(scores), chance)
     axes.set_title(title)
-    axes.set_xticklabels(scores)
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.grid(axis="x", visible=False)
     axes.legend(loc="upper right", ncols=2, frameon=True)
     return figure
 
 
-def _interval_bars(axes: Axes, places: Sequence[float], accuracies: Sequence[Accuracy], colour: str, label: str) -> None:
+def accuracy_axes(axes: Axes, names: Sequence[str], chance: float = 0.25) -> None:
+    """Make axes for bars of accuracy: per cent, the level of guessing, room above for a legend, a name for each group."""
+    axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
+    axes.text(1.01, chance, "guessing", color=GREY, va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    axes.set(xticks=range(len(names)), ylim=(0, 1.2), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
+    axes.set_xticklabels(names)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.grid(axis="x", visible=False)
+
+
+def interval_bars(
+    axes: Axes, places: Sequence[float], accuracies: Sequence[Accuracy], colour: str, label: str, width: float = 0.36
+) -> None:
+    """Draw accuracies as bars with their 95% intervals, and the per cent above each."""
     heights = [score.accuracy for score in accuracies]
     below = [score.accuracy - score.interval[0] for score in accuracies]
     above = [score.interval[1] - score.accuracy for score in accuracies]
-    axes.bar(places, heights, 0.36, yerr=(below, above), capsize=4, color=colour, ecolor=GREY, label=label)
+    axes.bar(places, heights, width, yerr=(below, above), capsize=4, color=colour, ecolor=GREY, label=label)
     for place, height, up in zip(places, heights, above, strict=True):
         axes.text(place, height + up + 0.02, f"{height:.0%}", ha="center", fontsize=10)

@@ -16,7 +16,7 @@ from .. import theory
 from ..estimates import Number, mean_of
 from ..models import final_norm
 from .diagrams import INK
-from .linearisation import last_stream_above, logits_above
+from .linearisation import last_stream_above, logits_above, rmu_direction
 from .plots import GREY, ROLES, curves
 
 if TYPE_CHECKING:
@@ -137,11 +137,9 @@ def _largest(logits: Tensor) -> float:
 
 
 def _directions(model: PreTrainedModel, count: int) -> Iterator[Tensor]:
-    """Directions of norm 1 with positive entries, as RMU draws them, from seeds 0, 1, ..."""
+    """RMU's directions from seeds 0, 1, ..., where the model is and in its type."""
     weight = model.get_output_embeddings().weight
-    for seed in range(count):
-        drawn = torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(seed))
-        yield (drawn / drawn.norm()).to(weight)
+    return (rmu_direction(model, seed).to(weight) for seed in range(count))
 
 
 class _NormAlone:

@@ -184,14 +184,16 @@ class UnlearnResult:
         model = plain_model(model)
         if _edits_in(model):
             raise RmuLabError("An edit is in the model; revert it before scaling one.")
+        base = self._base_matrices(model)
+        edit = {name: torch.lerp(base[name], matrix, strength) for name, matrix in self.edit.items()}
+        return dataclasses.replace(self, edit=edit, provenance=self.provenance | {"scaled": strength})
+
+    def _base_matrices(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """Read W of each edited matrix, float32 on the CPU, and refuse a model other than that the edit was trained on."""
         self._refuse_other_shapes(model)
         if self.base is not None and (other := _other_weights(model, self.base)) is not None:
             raise RmuLabError(f"The weights of {other} are not those that the edit was trained on; give {self.model_name}.")
-        edit = {
-            name: torch.lerp(read_parameter(model, name).detach().to("cpu", torch.float32), matrix, strength)
-            for name, matrix in self.edit.items()
-        }
-        return dataclasses.replace(self, edit=edit, provenance=self.provenance | {"scaled": strength})
+        return {name: read_parameter(model, name).to("cpu", torch.float32) for name in self.edit}
 
     def _refuse_other_shapes(self, model: PreTrainedModel) -> None:
         parameters = dict(model.named_parameters())
@@ -317,14 +319,8 @@ class UnlearnResult:
         """
         model = plain_model(model)
         self._refuse_a_second_time(model)
-        self._refuse_other_shapes(model)
-        other = None if self.base is None else _other_weights(model, self.base)
-        if other is not None:
-            raise RmuLabError(
-                f"The weights of {other} are not those that the edit was trained on, or another edit is in the model; give "
-                f"{self.model_name} as it was."
-            )
-        changes = {name: matrix - read_parameter(model, name).cpu().float() for name, matrix in self.edit.items()}
+        base = self._base_matrices(model)
+        changes = {name: matrix - base[name] for name, matrix in self.edit.items()}
         return save_adapter(path, changes, base_model=self.model_name, rank=rank, fidelity=fidelity)
 
 

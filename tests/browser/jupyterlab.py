@@ -174,9 +174,12 @@ def cell_with(page: Page, words: str) -> Locator:
 
 
 def shown_by(cell: Locator) -> str:
-    """What a cell's widgets show: texts, and the contents of pictures."""
-    parts = """areas => areas.map(area => area.innerText
-        + [...area.querySelectorAll("img")].map(image => image.src).join() + area.innerHTML.length).join()"""
+    """What a cell's widgets show, texts and the contents of pictures, but for the knobs and what stands beside them."""
+    parts = """areas => areas.map(area => {
+        const copy = area.cloneNode(true);
+        copy.querySelectorAll(".widget-slider, .widget-button, .jupyter-button, input, textarea").forEach(e => e.remove());
+        return copy.textContent + [...copy.querySelectorAll("img")].map(image => image.src).join();
+    }).join()"""
     return str(cell.locator(".jp-OutputArea-output").evaluate_all(parts))
 
 
