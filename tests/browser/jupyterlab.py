@@ -142,8 +142,14 @@ def code_cells(page: Page) -> Locator:
     return page.locator(f"{NOTEBOOK} .jp-CodeCell")
 
 
+def show_sources(page: Page) -> None:
+    """Expand all code: a cell that shows a finding hides its source, and its prompt with it."""
+    choose(page, "View", "Expand All Code")
+
+
 def run_all(page: Page, seconds: float) -> None:
     """Run all cells, and wait until the last one is done."""
+    show_sources(page)
     choose(page, "Run", "Run All Cells")
     page.wait_for_function(
         """notebook => {
@@ -160,7 +166,7 @@ def run_all(page: Page, seconds: float) -> None:
 
 def run_up_to(page: Page, cell: Locator, seconds: float) -> None:
     """Run all cells above one and then this one, and wait until it is done."""
-    choose(page, "View", "Expand All Code")  # a cell that shows a finding hides its source, and its prompt with it
+    show_sources(page)
     cell.locator(".jp-InputPrompt").click()
     choose(page, "Run", "Run All Above Selected Cell")
     cell.locator(".jp-InputPrompt").click()
