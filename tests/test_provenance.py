@@ -82,3 +82,22 @@ def test_the_commit_is_that_of_the_packages_own_repository(tmp_path):
 def test_every_result_says_which_code_made_it():
     stored = provenance()["code"]
     assert stored["digest"] == code_digest(Path(rmu_lab.__file__).parent)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "holds"),
+    [
+        ("0.1.0", "0.2.0", True),
+        ("0.2.3", "0.2.0", True),
+        ("0.0.9", "0.2.0", False),  # before the first version whose numbers hold
+        ("0.3.0", "0.2.0", False),  # a later one may have changed them
+        ("0.10.0", "0.9.1", False),
+        ("0.9.1", "0.10.0", True),
+        ("not installed", "0.2.0", False),
+        ("not installed", "not installed", True),
+    ],
+)
+def test_results_of_which_versions_hold(monkeypatch, then, now, holds):
+    monkeypatch.setattr("rmu_lab.scorecard.sources.versions", lambda: {"rmu-lab": now})
+    found = [line for line in old_versions({"versions": {"rmu-lab": then}}) if "made by rmu-lab" in line]
+    assert bool(found) != holds

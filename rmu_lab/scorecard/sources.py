@@ -286,11 +286,22 @@ def long_run(line: str) -> RmuLabError:
     return RmuLabError(f"This claim rests on a long run; in a checkout of the repository, repeat it with `{line}`.")
 
 
+NUMBERS_SINCE = (0, 1)
+"""The first version (major, minor) whose stored results still hold. A release that changes numbers raises it to its own."""
+
+
 def old_versions(stored: Mapping[str, Any]) -> list[str]:
-    """Say that a result was made by another major or minor version of this package, or by other code, if it was."""
-    then, now = (found["rmu-lab"].split(".")[:2] for found in (stored["versions"], versions()))
-    found = [] if then == now else [f"it was made by rmu-lab {'.'.join(then)}, this is {'.'.join(now)}"]
-    return found + changed_code(stored)
+    """Say that a result was made by a version of this package whose numbers do not hold here, or by other code, if it was."""
+    then, now = (".".join(found["rmu-lab"].split(".")[:2]) for found in (stored["versions"], versions()))
+    try:
+        holds = NUMBERS_SINCE <= _pair(then) <= _pair(now)
+    except ValueError:  # not installed, here or there
+        holds = then == now
+    return ([] if holds else [f"it was made by rmu-lab {then}, this is {now}"]) + changed_code(stored)
+
+
+def _pair(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 NO_CODE = "it does not say which code made it"
