@@ -479,7 +479,7 @@ _TABLE = [
                 above("Adaptive RMU less the best of LLMU, SCRUB, SSD: general accuracy (points)", -10),
             )
         ),
-        shown=f"{COMPARISON}#5-·-Table-1,-on-SmolLM2",
+        shown=f"{COMPARISON}#5.-Table-1,-on-SmolLM2",
         shows="the table",
     ),
     Claim(
@@ -495,7 +495,7 @@ _TABLE = [
                 above("Adaptive RMU less RMU: general accuracy (points)", -10),
             )
         ),
-        shown=f"{COMPARISON}#5-·-Table-1,-on-SmolLM2",
+        shown=f"{COMPARISON}#5.-Table-1,-on-SmolLM2",
         shows="the table",
     ),
     Claim(
@@ -506,7 +506,7 @@ _TABLE = [
         protocol="GCG's gradient at the suffix it starts from, four forget questions, base and RMU with c = 570 (one u).",
         sources=(GAINS,),
         rule=Rule((below("token gradient, RMU / base", 0.1),)),
-        shown=f"{ATTACKS}#3-·-Is-the-gradient-near-zero,-and-does-it-say-anything?",
+        shown=f"{ATTACKS}#3.-Is-the-gradient-near-zero,-and-does-it-say-anything?",
         shows="the gradient",
     ),
     Claim(
@@ -523,7 +523,7 @@ _TABLE = [
                 above("base: rank correlation of predicted and true gains", 0.1),
             )
         ),
-        shown=f"{ATTACKS}#3-·-Is-the-gradient-near-zero,-and-does-it-say-anything?",
+        shown=f"{ATTACKS}#3.-Is-the-gradient-near-zero,-and-does-it-say-anything?",
         shows="the gradient",
     ),
     Claim(
@@ -538,7 +538,7 @@ _TABLE = [
             (below("unlearned: attacks after which the fact is said", 0.5),),
             against=(above("token gradient, RMU / base", 0.1),),
         ),
-        shown=f"{ATTACKS}#7-·-Read-the-answers",
+        shown=f"{ATTACKS}#7.-Read-the-answers",
         shows="read the answers",
     ),
     Claim(
