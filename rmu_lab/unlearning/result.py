@@ -19,6 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import NotFiniteError, RmuLabError
+from ..export.adapter import Adapter, Format, save_adapter
+from ..export.base_model import base_model_of
+from ..export.model_card import Robustness, Scores, model_card
 from ..files import whole_folder
 from ..interrupts import uninterrupted
 from ..models import load_model, plain_model
@@ -26,7 +29,6 @@ from ..offload import read_parameter, write_parameter
 from ..packaged_models import PACKAGED_MODELS, no_progress_bars
 from ..provenance import provenance
 from ..stored import checked, reading
-from .adapter import Adapter, save_adapter
 from .config import MethodConfig
 from .distributed import launched_processes
 from .method_table import config_from_dict
@@ -258,12 +260,25 @@ class UnlearnResult:
         path: str | Path,
         model: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        scores: Scores | None = None,
+        robustness: Robustness | None = None,
     ) -> Path:
         """Write the unlearned model as an ordinary Hugging Face checkpoint, which ``AutoModelForCausalLM`` reloads.
 
-        `model` and `tokenizer` are the base model's. Without them it is loaded again by its name if it is one that this
-        package brings, such as ``smollm2-135m``; any other must be given, for whoever wrote the edit chose its name. A
-        model given here is left as it was.
+        Its README.md is a card: the base model, settings, checksums of the texts, and that it is suppressed, not erased.
+
+        Parameters
+        ----------
+        path
+            new folder.
+        model, tokenizer
+            the base model's, left as they were. Without them it is loaded again by its name if it is one that this package
+            brings, such as ``smollm2-135m``; any other must be given, for whoever wrote the edit chose its name.
+        scores
+            for the card: accuracies of the base model and of the unlearned one, by the name of the question set.
+        robustness
+            for the card: what `gauntlet` returned.
 
         Raises
         ------
@@ -278,6 +293,7 @@ class UnlearnResult:
                 f"The edit is of the model {self.model_name!r}, which is not loaded just because an edit names it; if you "
                 "trust that model, give it: save_model(path, *load_model(result.model_name))."
             )
+        card = model_card(self, scores=scores, robustness=robustness)
         with launched_processes().main_process_first() as here:
             if here:
                 if model is None or tokenizer is None:
@@ -286,17 +302,26 @@ class UnlearnResult:
                 with whole_folder(path) as folder, self.applied(model), no_progress_bars():
                     model.save_pretrained(folder)
                     tokenizer.save_pretrained(folder)
+                    (folder / "README.md").write_text(card, encoding="utf-8")
         return Path(path)
 
     def save_adapter(
-        self, path: str | Path, model: PreTrainedModel, *, rank: int | None = None, fidelity: float = 0.99
+        self,
+        path: str | Path,
+        model: PreTrainedModel,
+        *,
+        rank: int | None = None,
+        fidelity: float = 0.99,
+        format: Format = "peft",
+        scores: Scores | None = None,
+        robustness: Robustness | None = None,
     ) -> Adapter:
-        """Write the edit as a LoRA adapter, which ``peft.PeftModel.from_pretrained(base_model, path)`` puts in.
+        """Write the edit as a LoRA adapter: some per cent of the matrices' size, to put into the base model and scale.
 
         Parameters
         ----------
         path
-            new folder.
+            new folder. Its README.md is a card, as that of `save_model`.
         model
             the base model, without this edit in it; it is left as it was.
         rank
@@ -305,6 +330,11 @@ class UnlearnResult:
         fidelity
             the share of the squared norm of W' - W to keep where no rank is given. A low rank may answer differently:
             measure it before you share it.
+        format
+            ``"peft"``: ``peft.PeftModel.from_pretrained(base_model, path)`` puts it in. ``"gguf"``: ``adapter.gguf`` for
+            llama.cpp, beside a GGUF file of the base model.
+        scores, robustness
+            for the card, as in `save_model`.
 
         Returns
         -------
@@ -315,13 +345,22 @@ class UnlearnResult:
         ------
         RmuLabError
             if the model is not the base model or has the edit in it, the folder exists or cannot be written, rank or
-            fidelity lies out of range, or the edit is of other things than matrices of layers.
+            fidelity lies out of range, the edit is of other things than matrices of layers, or llama.cpp has no place for
+            them.
         """
         model = plain_model(model)
         self._refuse_a_second_time(model)
         base = self._base_matrices(model)
-        changes = {name: matrix - base[name] for name, matrix in self.edit.items()}
-        return save_adapter(path, changes, base_model=self.model_name, rank=rank, fidelity=fidelity)
+        return save_adapter(
+            path,
+            model,
+            {name: matrix - base[name] for name, matrix in self.edit.items()},
+            base_model=base_model_of(self.model_name).name,
+            card=lambda adapter: model_card(self, adapter=adapter, scores=scores, robustness=robustness),
+            rank=rank,
+            fidelity=fidelity,
+            format=format,
+        )
 
 
 _PLAIN_FIELDS = [
