@@ -1,4 +1,4 @@
-"""The scorecard as a table: the same rows in the README, in notebook 10 and on the command line."""
+"""The scorecard as a table: the same rows in docs/guide/claims.md, in notebook 10 and on the command line."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
     Parameters
     ----------
     notebooks
-        the way from where it will stand to the notebooks, such as ``"notebooks/"``.
+        the way from where it will stand to the notebooks, such as ``"../../notebooks/"``.
     runs
         results of `rmu_lab.reproduce`; by default those in ``data/results/reproduce``.
     """

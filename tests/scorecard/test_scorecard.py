@@ -6,6 +6,8 @@ import importlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import types
 import warnings
@@ -19,7 +21,6 @@ import torch
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from typer.testing import CliRunner
 
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, cli, grid, load_corpus, load_questions, sweep
@@ -46,7 +47,9 @@ from rmu_lab.scorecard import (
     rewrite,
     sources,
     stored_numbers,
+    stored_table,
 )
+from rmu_lab.scorecard.claim_table import place
 from tests.conftest import tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -302,7 +305,7 @@ def test_a_full_size_run_stands_on_the_scorecard(run, tmp_path, monkeypatch):
         ("zephyr-7b (owner/zephyr)", "rmu", "wmdp_bio", "30.0 [20.0, 40.0]", "-30.0 [20.0, 40.0]", "28.8"),
     ]
     assert FullRun.load(run).rows() == FullRun.load(run.parent).rows() == rows
-    monkeypatch.setattr(cli, "console", Console(width=3000))
+    monkeypatch.setattr(cli.console, "width", 3000)
     out = tmp_path / "claims.json"
     outcome = CliRunner().invoke(cli.app, ["claims", "--result", str(run), "--json", str(out)])
     assert outcome.exit_code == 0, outcome.output
@@ -471,9 +474,18 @@ def between(text: str) -> str:
     return text.split("<!-- claims -->\n")[1].split("\n<!-- /claims -->")[0]
 
 
-def test_readme_has_the_table():
-    """`rmu-lab claims --markdown README.md` writes it."""
-    assert between((ROOT / "README.md").read_text(encoding="utf-8")) == markdown("notebooks/")
+def test_the_guide_has_the_table():
+    """`rmu-lab claims --markdown docs/guide/claims.md` writes it."""
+    page = ROOT / "docs" / "guide" / "claims.md"
+    assert between(page.read_text(encoding="utf-8")) == markdown("../../notebooks/")
+
+
+def test_the_command_writes_the_table_of_the_guide(tmp_path):
+    page = tmp_path / "claims.md"
+    page.write_text("<!-- claims -->\n<!-- /claims -->\n")
+    outcome = CliRunner().invoke(cli.app, ["claims", "--markdown", str(page)])
+    assert outcome.exit_code == 0, outcome.output
+    assert between(page.read_text(encoding="utf-8")) == markdown("../../notebooks/")
 
 
 def test_notebook_10_shows_the_table():
@@ -493,22 +505,99 @@ def test_the_table_escapes_what_markdown_would_take():
         assert len(re.findall(r"(?<!\\)\|", line)) == 8
 
 
-def test_command_prints_the_table_and_writes_it_as_json(tmp_path, monkeypatch):
-    # Not by COLUMNS: the console has fixed its width on import where that is set, as it is in the processes of pytest -n
-    # (pytest loads GNU readline, which puts COLUMNS into the environment that they inherit).
-    monkeypatch.setattr(cli, "console", Console(width=3000))
+def test_the_stored_table_is_what_is_computed():
+    """Where this fails because results or claims have changed: `rmu-lab claims --refresh` computes it anew."""
+    assert stored_table.stored_claims() == stored_table.computed_claims()
+
+
+def test_a_stored_table_older_than_its_results_is_not_shown(tmp_path, monkeypatch):
+    shutil.copytree(data_folder() / "results", tmp_path / "results")
+    monkeypatch.setattr(stored_table, "results_folder", lambda: tmp_path / "results")
+    assert stored_table.stored_claims() is not None
+    result = tmp_path / "results" / "claims" / "first_order.json"
+    text = result.read_text()
+    result.write_text(text + " ")
+    assert stored_table.stored_claims() is None
+    result.unlink()
+    assert stored_table.stored_claims() is None
+    result.write_text(text)
+    assert stored_table.stored_claims() is not None
+    monkeypatch.setattr(stored_table, "computed_claims", lambda: (_ for _ in ()).throw(AssertionError("computed")))
+    (tmp_path / "results" / "scorecard.json").unlink()
+    outcome = CliRunner().invoke(cli.app, ["claims"])
+    assert "have changed since the stored table was computed" in outcome.output and str(outcome.exception) == "computed"
+    (tmp_path / "results" / "scorecard.json").write_text('{"results": {}, "claims": [{}]}')
+    outcome = CliRunner().invoke(cli.app, ["claims"])
+    assert outcome.exit_code == 1 and "make it anew with `rmu-lab claims --refresh`" in outcome.output
+
+
+def test_refresh_stores_what_is_listed_afterwards(tmp_path, monkeypatch):
+    shutil.copytree(data_folder() / "results", tmp_path / "results")
+    monkeypatch.setattr(stored_table, "results_folder", lambda: tmp_path / "results")
+    before = (tmp_path / "results" / "scorecard.json").read_text()
+    (tmp_path / "results" / "scorecard.json").unlink()
+    outcome = CliRunner().invoke(cli.app, ["claims", "--refresh"])
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "results" / "scorecard.json").read_text() == before
+
+
+def test_command_lists_id_verdict_and_place_of_every_claim():
+    outcome = CliRunner().invoke(cli.app, ["claims"])
+    assert outcome.exit_code == 0, outcome.output
+    for claim in CLAIMS.values():
+        cells = [claim.id, claim.verdict(), place(claim)]
+        assert any(re.split(r"  +", line.strip()) == cells for line in outcome.output.splitlines()), cells
+
+
+def test_a_terminal_of_80_columns_cuts_nothing_off(monkeypatch):
+    monkeypatch.setattr(cli.console, "width", 80)
+    monkeypatch.setattr(cli.console, "_force_terminal", True)
+    outcome = CliRunner().invoke(cli.app, ["claims"])
+    shown = " ".join(re.sub(r"\x1b\[[\d;]*m", "", outcome.output).split())
+    assert "…" not in shown and max(map(len, outcome.output.splitlines())) <= 90  # with colours
+    assert all(f"{claim.id} {claim.verdict()} " in shown for claim in CLAIMS.values())
+    assert "f1-steered scale-dependent 03: right after the steered layer?" in shown
+
+
+def test_listing_the_claims_loads_nothing_heavy():
+    """So that it takes a fraction of a second."""
+    program = """
+import sys
+from typer.testing import CliRunner
+from rmu_lab import cli
+outcomes = [CliRunner().invoke(cli.app, options) for options in (["claims"], ["claims", "eq19"], ["claims", "--numbers"])]
+assert all(outcome.exit_code == 0 for outcome in outcomes), outcomes
+print([name for name in ("torch", "transformers", "datasets", "scipy", "numpy") if name in sys.modules])
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert outcome.stdout.strip() == "[]"
+
+
+def test_one_claim_in_full_and_all_of_them():
+    runner = CliRunner()
+    outcome = runner.invoke(cli.app, ["claims", "f1-steered"])
+    claim = CLAIMS["f1-steered"]
+    for text in (claim.statement, claim.reported, claim.protocol, str(claim.rule), claim.verdict(), place(claim)):
+        assert text in outcome.output
+    for name, number in claim.numbers().items():
+        assert f"{name}: {number} (" in outcome.output
+    assert "data/results/claims/sensitivity.json" in outcome.output and "claims --run f1-steered" in outcome.output
+    everything = runner.invoke(cli.app, ["claims", "--numbers"]).output
+    assert outcome.output in everything
+    assert all(f"{claim.id} ({claim.part}): {claim.statement}" in everything for claim in CLAIMS.values())
+    outcome = runner.invoke(cli.app, ["claims", "f1-steerd"])
+    assert outcome.exit_code == 1 and "There is no claim 'f1-steerd'; use one of f1-steered" in outcome.output
+
+
+def test_command_writes_every_number_as_json(tmp_path):
     outcome = CliRunner().invoke(cli.app, ["claims", "--json", str(tmp_path / "claims.json")])
     assert outcome.exit_code == 0, outcome.output
     plain = json.loads((tmp_path / "claims.json").read_text())
     assert [row["id"] for row in plain] == list(CLAIMS)
     assert {name for name in MEASURED if CLAIMS[name].numbers()} == {row["id"] for row in plain if row["numbers"]}
     for row in plain:
-        assert row["verdict"] == CLAIMS[row["id"]].verdict()
-        (line,) = (line for line in outcome.output.splitlines() if line.startswith(f"│ {row['id']} "))
-        cells = [cell.strip() for cell in line.split("│")]
-        assert {row["id"], row["paper"], row["statement"], row["reported"], row["verdict"]} <= set(cells)
-        for name, found in row["numbers"].items():
-            assert f"{name}: {Number.from_dict(found)} (" in outcome.output
+        claim = CLAIMS[row["id"]]
+        assert (row["verdict"], row["paper"], row["statement"]) == (claim.verdict(), claim.part, claim.statement)
 
 
 def test_command_names_claims_it_does_not_know():
