@@ -15,6 +15,7 @@ from .errors import RmuLabError as RmuLabError
 from .evaluate import Accuracy as Accuracy
 from .evaluate import accuracy as accuracy
 from .evaluate import accuracy_change as accuracy_change
+from .export.upload import push_to_hub as push_to_hub
 from .generation import answers as answers
 from .generation import max_logits as max_logits
 from .lmeval import harness as harness
