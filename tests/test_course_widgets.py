@@ -1,6 +1,8 @@
 """Predictions, live widgets and what prints: on tiny models, with hostile texts."""
 
+import base64
 import io
+import re
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
@@ -313,7 +315,9 @@ def test_toy_widget_draws_again_when_a_knob_is_turned():
     assert picture.value != first[0] and said.value != first[1]
     controls[1].value = 1
     assert (picture.value, said.value) == first  # nothing of a run is left in the next
-    assert PIL.Image.open(io.BytesIO(picture.value)).width == pytest.approx(2 * int(picture.width), abs=2)
+    source, alt, width = re.findall(r'base64,([^"]+)" alt="([^"]+)" width="(\d+)"', picture.value)[0]
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(source))).width == pytest.approx(2 * int(width), abs=2)
+    assert f">{alt}<" in said.value
     assert not plt.get_fignums()
 
 

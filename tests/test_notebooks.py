@@ -5,11 +5,14 @@ file makes sure that there are none.
 """
 
 import ast
+import base64
+import io
 import re
 from pathlib import Path
 from statistics import median
 
 import nbformat
+import PIL.Image
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -68,10 +71,15 @@ def test_cells_that_may_show_a_progress_bar_are_not_compared(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_pictures_have_text_for_who_cannot_see_them(path):
+    """JupyterLab and the site show the text of an HTML image, and of no other kind of output."""
     for cell in cells_of(path, "code"):
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 30, cell.source
+        for data in (output.get("data", {}) for output in cell.outputs):
+            assert not [kind for kind in data if kind.startswith("image/")], cell.source
+            for picture in re.findall("<img [^>]*>", data.get("text/html", "")):
+                assert len(re.search(r' alt="([^"]*)"', picture)[1]) > 30, cell.source
+                width = int(re.search(r' width="(\d+)"', picture)[1])
+                drawn = PIL.Image.open(io.BytesIO(base64.b64decode(re.search(r'base64,([^"]+)"', picture)[1])))
+                assert drawn.width == pytest.approx(2 * width, abs=1), f"not sharp: {cell.source}"
 
 
 def is_set(node: ast.AST) -> bool:

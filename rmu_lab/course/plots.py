@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import PIL.Image
 import seaborn as sns
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, display
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
+
+from .pictures import SCREEN_DPI, as_png, image_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,6 @@ ROLES = {
 COSINE_COLOURS = LinearSegmentedColormap.from_list("cosine", ["#ffffff", "#e3b9d0", ROLES["steered"].colour, "#5c1440"])
 """From white at cos(u, h) = 0 to dark at 1, lightness falling all the way."""
 GREY = "#777777"
-SCREEN_DPI = 90
-"""Pixels an inch of a figure takes in a notebook, whose column is some 900 wide."""
-SHARPNESS = 2
-"""Pixels drawn for each of them to either side, so that a picture is sharp on a fine screen and when projected."""
 
 Series = tuple[str, Sequence]
 """A role and its values: one per x, or (x, repeats), of which mean and 95% interval are drawn."""
@@ -72,23 +68,16 @@ def style() -> None:
 def show(figure: Figure, *, alt: str) -> None:
     """Display a figure as a sharp picture, and below it, folded, `alt`: what it shows in words. Used in every notebook.
 
-    Neither JupyterLab nor nbconvert gives a picture's ``alt`` to a screen reader, so the words stand below it as well. The
-    picture is drawn with two pixels for each that it takes on the screen, titles are wrapped to fit, and it has at most 128
-    colours, which makes it a third as large in a stored notebook.
+    Titles are wrapped to fit. The words stand below the picture as well, for those who see it and want its numbers.
 
     Parameters
     ----------
     alt
         a description for readers who cannot see it.
     """
-    with io.BytesIO() as drawn, io.BytesIO() as file:
-        fit_titles(figure)
-        figure.savefig(drawn, format="png", dpi=SHARPNESS * SCREEN_DPI, bbox_inches="tight", pad_inches=0.08)
-        plt.close(figure)
-        picture = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
-        picture.save(file, format="png", optimize=True)
-        display(Image(data=file.getvalue(), format="png", alt=alt, width=round(picture.width / SHARPNESS)))
-    display(HTML(f"<details><summary><small>The figure in words</small></summary><p>{html.escape(alt)}</p></details>"))
+    fit_titles(figure)
+    words = f"<details><summary><small>The figure in words</small></summary><p>{html.escape(alt)}</p></details>"
+    display(HTML(f"{image_html(as_png(figure), alt=alt)}\n{words}"))
 
 
 def fit_titles(figure: Figure) -> None:

@@ -18,7 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .diagrams import INK, LABEL, arrow
-from .plots import GREY, ROLES, SCREEN_DPI, SHARPNESS
+from .pictures import SCREEN_DPI, SHARPNESS, image_html
+from .plots import GREY, ROLES
 from .widgets import labelled_slider
 
 STEPS = 40
@@ -158,7 +159,6 @@ class _Live:
         self._canvas = FigureCanvasAgg(self._figure)
         self._figure.set_dpi(SHARPNESS * SCREEN_DPI)
         self._canvas.draw()
-        self.width = int(self._figure.bbox.width)
         self._background = self._canvas.copy_from_bbox(self._figure.bbox)
 
     def picture(self, run: ToyRun) -> bytes:
@@ -202,16 +202,16 @@ def toy_rmu(*, adaptive: bool = False) -> ipywidgets.Widget:
             value=adaptive, description="Adaptive RMU: the target's norm is beta ||h||", layout={"width": "auto"}
         ),
     }
-    shown = ipywidgets.Image(format="png", width=round(live.width / SHARPNESS))
-    said = ipywidgets.HTML()
+    shown, said = ipywidgets.HTML(), ipywidgets.HTML()
 
     def draw(_change: object = None) -> None:
         run = train_toy(**{name: control.value for name, control in controls.items()})
-        shown.value = live.picture(run)
-        said.value = (
-            f'<p role="status">After {STEPS} steps the mean cos(u, h) of forget states is {run.cosine[-1]:.2f}; retain '
-            f"states have moved by {run.drift[-1]:.0%} of their norm.</p>"
+        words = (
+            f"After {STEPS} steps the mean cos(u, h) of forget states is {run.cosine[-1]:.2f}; retain states have moved by "
+            f"{run.drift[-1]:.0%} of their norm."
         )
+        shown.value = image_html(live.picture(run), alt=words)
+        said.value = f'<p role="status">{words}</p>'
 
     for control in controls.values():
         if isinstance(control, ipywidgets.SelectionSlider):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,8 @@ from torch import Tensor
 from ..randomness import torch_generator
 from .diagrams import INK, NOTE, arrow
 from .linearisation import first_order_variance
-from .plots import ROLES, SCREEN_DPI, SHARPNESS, fit_titles
+from .pictures import as_png, image_html
+from .plots import ROLES, fit_titles
 from .widgets import labelled_slider
 
 if TYPE_CHECKING:
@@ -136,19 +137,21 @@ def turning_explorer(
     measure
         from a norm and a noise to a `Turning`.
     """
-    found: dict[tuple[float, float], tuple[bytes, str]] = {}
+    found: dict[tuple[float, float], tuple[str, str]] = {}
     sliders = (
         labelled_slider("norm of h", norms, norms[0], "norm of the vector at every token but the first"),
         labelled_slider("noise", noises, noises[0], "standard deviation of the noise in each entry"),
     )
-    picture, said = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    picture, said = ipywidgets.HTML(), ipywidgets.HTML()
 
     def draw(_change: object = None) -> None:
         setting = (sliders[0].value, sliders[1].value)
         if setting not in found:
             said.value = '<p role="status">The model is running ...</p>'
             run = measure(*setting)
-            found[setting] = (_png(turning_panel([run], reach=reach)), str(run))
+            figure = turning_panel([run], reach=reach)
+            fit_titles(figure)
+            found[setting] = (image_html(as_png(figure), alt=str(run)), html.escape(str(run)))
         picture.value, words = found[setting]
         said.value = f'<p role="status">{words}</p>'
 
@@ -156,11 +159,3 @@ def turning_explorer(
         slider.observe(draw, names="value")
     draw()
     return ipywidgets.VBox([*sliders, picture, said])
-
-
-def _png(figure: Figure) -> bytes:
-    fit_titles(figure)
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", dpi=SCREEN_DPI * SHARPNESS / 2)
-        plt.close(figure)
-        return file.getvalue()
