@@ -53,9 +53,11 @@ class WithRetainText(LossMethod):
 
 @dataclass(frozen=True)
 class GradDiff(WithRetainText):
-    """Gradient difference, Liu et al. 2022 (arXiv 2203.12817): ascent on forget texts, descent on retain texts::
+    """Gradient difference, Liu et al. 2022 (arXiv 2203.12817).
 
-    loss = E log p(x_F) / |x_F|  -  alpha * E log p(x_R) / |x_R|
+    Ascent on forget texts, and descent on retain texts::
+
+        loss = E log p(x_F) / |x_F|  -  alpha * E log p(x_R) / |x_R|
     """
 
     method: ClassVar[str] = "grad_diff"

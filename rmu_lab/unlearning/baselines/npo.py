@@ -33,9 +33,11 @@ class NPO(WithRetainText):
 
 @dataclass(frozen=True)
 class SimNPO(WithRetainText):
-    """Simple NPO, Fan et al. 2024 (arXiv 2410.07163): no reference model, but a text's length and a margin gamma::
+    """Simple NPO, Fan et al. 2024 (arXiv 2410.07163).
 
-    loss = -(2 / beta) E log sigmoid(-(beta / |x_F|) log p(x_F) - gamma)  -  alpha * E log p(x_R) / |x_R|
+    It has no reference model, but a text's length and a margin gamma::
+
+        loss = -(2 / beta) E log sigmoid(-(beta / |x_F|) log p(x_F) - gamma)  -  alpha * E log p(x_R) / |x_R|
     """
 
     beta: float = 0.5
