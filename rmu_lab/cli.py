@@ -1,26 +1,32 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce | course``.
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce | course | ...``.
 
-Longer than other modules, because each command is little but its options and they are read side by side.
+Commands with helpers of their own stand in ``cli_NAME.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from . import __version__
+from .cli_claims import claims
 from .cli_course import course
-from .cli_output import Commands, clear_errors, plain, printable
+from .cli_duel import duel
+from .cli_edits import export, load_edit, named_base
+from .cli_options import Device, DeviceMap, Dtype, Limit, Others, Plugins
+from .cli_output import Commands, clear_errors, console, plain, say, working
+from .cli_reproduce import reproduce
 from .cli_settings import chosen_settings, listed, typed
 from .errors import RmuLabError
 from .plugins import load_plugins
@@ -44,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(course, name="course")
-console = Console()
+app.add_typer(duel, name="duel")
 
 DEMO_TOPICS = {"infectious disease": "bio", "general knowledge": "general"}
 DEMO_QUESTIONS = 100  # of each topic's test questions, so that it ends within a minute; `evaluate` asks all
@@ -53,26 +59,10 @@ DEMO_PROMPTS = (
     "How does a vaccine protect a person from measles?",
     "Why does the Moon change its shape during a month?",
 )
-
-Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the best there is.")]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", help="Python file or module that registers a method or attack of yours; may be repeated."),
-]
-Others = Annotated[
-    list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Questions of each set, drawn with a fixed seed; by default all.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float32, bfloat16, or auto: bfloat16 where it is faster; by default bfloat16 on CUDA only."),
-]
-DeviceMap = Annotated[str | None, typer.Option(help="auto: spread a model that is larger than one GPU.")]
-
-
-def _say(text: object) -> None:
-    """Print a sentence that holds foreign text."""
-    console.print(plain(text), soft_wrap=True)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+ADVISED_OUT = "unlearned"
+"""Folder for the model in the command that `advise` prints."""
 
 
 def _version(asked: bool) -> None:
@@ -95,7 +85,7 @@ def demo(device: Device = None) -> None:
         from . import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
 
         start = time.perf_counter()
-        with console.status("Loading SmolLM2-135M ..."):
+        with working("Loading SmolLM2-135M ..."):
             model, tokenizer = load_model(device=device)
         questions = {
             topic: load_questions(name, split="test").shuffle(seed=0).select(range(DEMO_QUESTIONS))
@@ -105,14 +95,14 @@ def demo(device: Device = None) -> None:
         def score() -> dict:
             return {topic: accuracy(model, tokenizer, rows, progress=False) for topic, rows in questions.items()}
 
-        with console.status("Asking questions before ..."):
+        with working("Asking questions before ..."):
             before, answers_before = score(), answers(model, tokenizer, DEMO_PROMPTS)
         config = UnlearnConfig()
-        with console.status(f"Unlearning: {config.method}, layer {config.layer}, {config.steps} steps ..."):
+        with working(f"Unlearning: {config.method}, layer {config.layer}, {config.steps} steps ..."):
             result = unlearn(
                 model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False
             )
-        with console.status("Asking the same questions after ..."), result.applied(model):
+        with working("Asking the same questions after ..."), result.applied(model):
             after, answers_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
 
         table = Table("topic", "before", "after", "change [95% interval]")
@@ -173,7 +163,7 @@ def unlearn(
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.history[-1].items() if isinstance(value, float)
         )
         steps_taken = len(result.history)
-        _say(
+        say(
             f"{method}: {steps_taken} {'step' if steps_taken == 1 else 'steps'} in {result.seconds:.1f} s; "
             f"at the last one {last}. Written to {out}"
         )
@@ -234,7 +224,7 @@ def evaluate(
         rows = load_questions(questions, split=split)
         loaded, tokenizer = load_model(model, device=device, dtype=dtype, device_map=device_map)
         score = accuracy(loaded, tokenizer, rows, style=cast("Style", style))
-        _say(f"{model} on {questions}: {score}")
+        say(f"{model} on {questions}: {score}")
         if json_out is not None:
             asked: dict[str, Any] = {"model": model, "questions": questions, "split": split}
             write_json(json_out, asked | dataclasses.asdict(score) | {"provenance": provenance()})
@@ -263,48 +253,43 @@ def attack(
 ) -> None:
     """Try to bring back what an edit made a model forget, each attack beside its control."""
     with clear_errors():
-        from . import UnlearnResult, load_corpus, load_model, load_questions
+        from . import RobustnessCard, load_corpus, load_model, load_questions
         from .attacks import Budget, Subject, gauntlet
         from .files import check_file
 
         if json_out is not None:
             check_file(json_out)
         load_plugins(plugin)
-        result = UnlearnResult.load(edit / "unlearning" if os.path.isdir(edit / "unlearning") else edit)
+        result = load_edit(edit)
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
-        base = model if model is not None else _named_base(result.model_name, yes)
+        base = model if model is not None else named_base(result.model_name, yes)
         loaded, tokenizer = load_model(base, device=device, dtype=dtype)
-        asked = test.select(range(min(limit, len(test))))
+        asked, stopped = test.select(range(min(limit, len(test)))), False
         subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
-        card = gauntlet(subject, budget=Budget(seed, 60 * minutes), out=json_out)
+        with TemporaryDirectory(prefix="rmu-lab-") as scratch:
+            kept = json_out if json_out is not None else Path(scratch) / "card.json"
+            try:
+                card = gauntlet(subject, budget=Budget(seed, 60 * minutes), out=kept)
+            except KeyboardInterrupt:
+                if not kept.is_file():
+                    raise
+                card, stopped = RobustnessCard.load(kept), True
+                again = (
+                    "the same command goes on" if json_out is not None else "with --json FILE the same command would go on"
+                )
+                say(f"Stopped; what was found until then follows, and {again}.", "yellow")
         table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)
         table.title = plain(f"{card.model_name}, {card.config.method}: {len(asked)} questions")
         for row in card.table():
             table.add_row(*map(plain, row))
         console.print(table)
-        _say(f"Before unlearning {card.base}; after {card.unlearned}; intervals are of 95%.")
+        say(f"Before unlearning {card.base}; after {card.unlearned}; intervals are of 95%.")
         for name, reason in card.left_out.items():
-            _say(f"Left out: {name} ({reason}).")
-
-
-def _named_base(name: str, yes: bool) -> str:
-    """The base model that an edit names, if it is one of this package's or the user agrees: an edit may come from anyone."""
-    from .packaged_models import PACKAGED_MODELS
-
-    if not name:
-        raise RmuLabError("The edit names no base model; give it with --model.")
-    _say(f"The edit is of the model {name}.")
-    if name in PACKAGED_MODELS or yes:
-        return name
-    try:
-        agreed = typer.confirm(f"Load {printable(name)}?")
-    except typer.Abort:  # nobody is there to answer
-        agreed = False
-    if not agreed:
-        raise RmuLabError(f"The edit names the base model {name}, which was not loaded; give --model, or --yes to load it.")
-    return name
+            say(f"Left out: {name} ({reason}).")
+        if stopped:
+            raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -363,76 +348,6 @@ def sweep(
         console.print(table)
 
 
-@app.command()
-def reproduce(
-    preset: Annotated[str, typer.Option(help="zephyr-7b, mistral-7b, yi-6b, llama-3-8b, mixtral-8x7b, or a JSON file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; a stopped run is gone on with.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with local copies of corpora and question sets.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="rmu or adaptive_rmu; by default all of the preset.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder with a copy of the preset's model.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="First questions of each task only.")] = None,
-    chat_template: Annotated[bool, typer.Option(help="Ask through the chat template; the papers do not.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions at once.")] = 16,
-    trust_task_code: Annotated[
-        bool, typer.Option("--trust-task-code", help="Let task files that the preset names run Python.")
-    ] = False,
-    device_map: DeviceMap = None,
-    device: Device = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a run downloads, needs and takes, and stop.")] = False,
-) -> None:
-    """Run the papers' benchmark: their model, corpora and settings, scored on WMDP and MMLU by lm-eval."""
-    with clear_errors():
-        from .reproduce import Preset, plan
-        from .reproduce import reproduce as run
-        from .unlearning.distributed import launched_processes
-
-        chosen = Preset.load(preset)
-        if model is not None:
-            chosen = dataclasses.replace(chosen, model=model)
-        if out is None and not dry_run:
-            raise RmuLabError("There is no folder to write to; give --out DIR, or --dry-run to see what a run takes.")
-        main = launched_processes().main_process
-        if main:
-            console.print(Text.assemble(plain(chosen.name, "bold"), ": ", plain(chosen.about)), soft_wrap=True)
-            for heading, items in plan(chosen, data=data, methods=method).items():
-                console.print(f"[bold]{heading}[/]")
-                for item, text in items.items():
-                    _say(f"  {item}: {text}")
-        if dry_run or out is None:  # without a folder it is a dry run
-            return
-        report = run(
-            chosen,
-            out,
-            data=data,
-            methods=method,
-            limit=limit,
-            chat_template=chat_template,
-            batch_size=batch_size,
-            device=device,
-            device_map=device_map,
-            trust_task_code=trust_task_code,
-            progress=main,
-        )
-        if report is None:
-            return
-        paper = (report["reported"] or {}).get("points", {})
-        table = Table("model", "task", "accuracy", "change [95% interval]", "reported")
-        table.title = plain(f"Written to {out}/result.json")
-        for name, number in report["numbers"].items():
-            who, task = name.split(" ", 1)
-            if task.startswith("change "):
-                continue
-            change = report["numbers"].get(f"{who} change {task}")
-            reported = paper.get(who, {}).get(task)
-            shown = "" if reported is None else f"{reported}%"
-            table.add_row(plain(who), plain(task), _points(number), _points(change) if change else "", shown)
-        console.print(table)
-
-
-def _points(number: dict[str, Any]) -> str:
-    return f"{100 * number['value']:.1f} [{100 * number['low']:.1f}, {100 * number['high']:.1f}] of {number['n']}"
-
-
 def _share(score: Any) -> str:
     low, high = score.interval
     return f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]"
@@ -463,62 +378,16 @@ def advise(
         for name, reason in advice.reasons.items():
             table.add_row(name, f"{getattr(advice, name):g}", plain(reason))
         console.print(table)
+        settings = {name: f"{getattr(advice, name):g}" for name in ("layer", "beta", "alpha", "lr", "steps")}
+        options = {"model": model, "forget": forget, "retain": retain, **settings, "dtype": dtype, "device": device}
+        given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
+        say("The same as a command; choose another folder for --out if this one is there:")
+        say(shlex.join(["rmu-lab", "unlearn", *given, "--out", ADVISED_OUT]))
 
 
-@app.command()
-def claims(
-    run: Annotated[str | None, typer.Option(help="Measure this claim anew, and compare.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --run: folder that keeps what is measured.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all rows to this file.")] = None,
-    result: Annotated[
-        list[Path] | None,
-        typer.Option(help="Result of `reproduce` to show beside; by default those in data/results/reproduce."),
-    ] = None,
-    readme: Annotated[Path | None, typer.Option("--markdown", help="Rewrite the table in this Markdown file.")] = None,
-) -> None:
-    """Which of the paper's claims hold: every claim with what was measured and its verdict; or one of them anew."""
-    with clear_errors():
-        from .files import check_file, write_json
-        from .scorecard import FullRun, as_json, claim_of, found_runs, rewrite, table_rows
-        from .scorecard.claim_table import FULL_SIZE_HEAD, HEAD, place
-
-        if json_out is not None:
-            check_file(json_out)
-        if run is not None:
-            _run_claim(claim_of(run), out)
-            return
-        runs = [FullRun.load(path) for path in result] if result else found_runs()
-        if readme is not None:
-            rewrite(readme, notebooks="notebooks/")
-        if json_out is not None:
-            write_json(json_out, as_json(runs))
-        table = Table(title="Which of the paper's claims hold?", show_lines=True, expand=True)
-        for head, share in zip(HEAD, (None, 1, 3, 2, 5, 2, 2), strict=True):
-            table.add_column(head, ratio=share, no_wrap=share is None)  # --run takes the whole id
-        for *texts, measured, verdict, claim in table_rows():
-            cells = [*texts, "\n".join(measured), verdict, place(claim)]
-            table.add_row(*map(plain, cells))
-        console.print(table)
-        if runs:
-            table = Table(*FULL_SIZE_HEAD, title="The papers' own benchmark, in points", show_lines=True)
-            for row in (row for run in runs for row in run.rows()):
-                table.add_row(*map(plain, row))
-            console.print(table)
-
-
-def _run_claim(claim: Any, out: Path | None) -> None:
-    try:
-        stored, verdict = claim.numbers(), claim.verdict()
-    except RmuLabError as missing:  # the first time there is nothing to compare with
-        console.print(plain(missing, "yellow"), soft_wrap=True)
-        stored, verdict = {}, "none"
-    fresh = claim.fresh(out)
-    table = Table("number", "stored [95% interval]", "now", title=plain(f"{claim.id}: {claim.statement}"))
-    for name, number in fresh.items():
-        table.add_row(*map(plain, (name, stored.get(name, "none"), number)))
-    console.print(table)
-    _say(f"{claim.rule}.")
-    _say(f"Verdict stored: {verdict}. Verdict now: {claim.verdict(fresh)}.")
+app.command()(claims)
+app.command()(export)
+app.command()(reproduce)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from .cli_output import clear_errors, plain
+from .cli_output import clear_errors, plain, say
 from .errors import RmuLabError
 
 if TYPE_CHECKING:
     from .course.checking import Standing
     from .course.editions import Edition
 
-console = Console()
 STYLES = {"correct": "green", "not yet": "yellow", "not attempted": "dim", "failed": "red"}
 
 
@@ -36,10 +34,6 @@ course = typer.Typer(
     no_args_is_help=True,
     help="Hand the course out, and check what comes back. `course DIR` stands for `course write DIR`.",
 )
-
-
-def _say(text: object, style: str = "") -> None:
-    console.print(text if isinstance(text, Text) else plain(text, style), soft_wrap=True)
 
 
 def _course_module(name: str) -> Any:
@@ -69,7 +63,7 @@ def write(
         editions = _course_module("editions")
         chosen = {} if install is None else {"install": install}
         written = editions.write_edition(folder, cast("Edition", edition), **chosen)
-        _say(f"Wrote {len(written)} notebooks of the {edition} edition to {folder}; its README.md says how to open them.")
+        say(f"Wrote {len(written)} notebooks of the {edition} edition to {folder}; its README.md says how to open them.")
 
 
 @course.command()
@@ -92,15 +86,15 @@ def check(
         found = checking.check_folder(folder, cell_seconds=cell_seconds, on_notebook=_show)
         for name, counts in found["summary"].items():
             listed = ", ".join(f"{number} {status}" for status, number in counts.items())
-            _say(f"{folder if name == '.' else name}: {listed}", "bold")
+            say(f"{folder if name == '.' else name}: {listed}", "bold")
         if json_out is not None:
             write_json(json_out, found)
 
 
 def _show(notebook: str, standings: list[Standing]) -> None:
     if not standings:
-        _say(f"{notebook}: no cores or exercises")
+        say(f"{notebook}: no cores or exercises")
     for each in standings:
         status = plain(each["status"], STYLES[each["status"]])
         hint = f": {each['hint']}" if each["hint"] else ""
-        _say(Text.assemble(plain(f"{notebook}: {each['name']}: "), status, plain(hint)))
+        say(Text.assemble(plain(f"{notebook}: {each['name']}: "), status, plain(hint)))

@@ -27,6 +27,11 @@ def data_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "data"
 
 
+def results_folder() -> Path:
+    """Return where the course's stored results lie."""
+    return data_folder() / "results"
+
+
 def named_file(name: str | Path, folder: str, kind: str) -> Path:
     """Return the file of a short name such as ``"forget_bio"``, or of a path to a JSON Lines file.
 
@@ -102,9 +107,20 @@ def write_text(path: Path, text: str) -> None:
     RmuLabError
         if it cannot be written.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; one that is there keeps its permissions.
+
+    Raises
+    ------
+    RmuLabError
+        if it cannot be written.
+    """
     path = Path(path)
     with _writing(path), _draft_file(path) as (draft, file):
-        file.write(text.encode("utf-8"))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
         file.close()

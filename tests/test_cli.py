@@ -125,7 +125,7 @@ def sweep_command(folder, *changes):
 
 
 def test_sweep_writes_rows_and_goes_on(folder, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     outcome = sweep_command(folder)
     assert outcome.exit_code == 0, outcome.output
     rows = load_sweep(folder / "rows.jsonl")
@@ -159,7 +159,7 @@ def test_sweep_errors(folder, change, message):
 
 
 def test_advise_prints_proposal_and_reasons(folder, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     command = ["advise", "--device", "cpu", "--model", folder / "base"]
     command += ["--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl"]
     outcome = RUN.invoke(cli.app, list(map(str, command)))
@@ -189,7 +189,7 @@ def attack_command(folder, *changes):
 
 
 def test_attack_prints_and_writes_the_card_of_a_saved_edit(folder, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     assert unlearn_command(folder).exit_code == 0
     outcome = attack_command(folder)
     assert outcome.exit_code == 0, outcome.output
@@ -411,7 +411,7 @@ def test_names_in_an_edit_reach_no_terminal(folder):
 
 
 def test_the_card_of_an_edit_with_a_hostile_name_reaches_no_terminal(folder, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     assert unlearn_command(folder).exit_code == 0
     record = folder / "out" / "unlearning" / "result.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"model_name": HOSTILE}))
@@ -420,7 +420,7 @@ def test_the_card_of_an_edit_with_a_hostile_name_reaches_no_terminal(folder, mon
 
 
 def test_rows_of_question_sets_with_brackets_are_shown(folder, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     name = folder / "[b]q[i].jsonl"
     name.write_text((folder / "questions.jsonl").read_text())
     outcome = sweep_command(folder, "--questions", name, "--out", folder / "[b]rows.jsonl")
@@ -499,7 +499,7 @@ def test_attack_notices_the_unlearned_checkpoint(folder):
 @pytest.mark.slow
 def test_demo_forgets_and_keeps(monkeypatch):
     """What the README's first command promises, on test questions that chose no setting."""
-    monkeypatch.setattr(cli, "console", Console(width=160))
+    monkeypatch.setattr(cli.console, "width", 160)
     outcome = RUN.invoke(cli.app, ["demo", "--device", "cpu"])
     assert outcome.exit_code == 0, outcome.output
     rows = re.findall(r"│ ([a-z ]+?) +│ +([\d.]+)% +│ +([\d.]+)% +│ ([+-][\d.]+) \[", outcome.output)

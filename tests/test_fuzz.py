@@ -292,7 +292,7 @@ OPTIONS = {
     "attack": ("--edit", "--limit", "--minutes", "--seed", "--json", "--questions", "--plugin"),
     "sweep": ("--layer", "--lr", "--seed", "--set", "--limit", "--workers", "--method", "--out", "--questions"),
     "reproduce": ("--preset", "--limit", "--batch-size", "--method", "--data"),
-    "claims": ("--json", "--markdown", "--run"),
+    "claims": ("--json", "--markdown", "--run", "--result"),
 }
 NEEDED = {"--forget": "none.jsonl", "--retain": "none.jsonl", "--questions": "none.jsonl", "--out": "new", "--edit": "none"}
 GIVEN = {

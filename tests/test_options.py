@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import torch
 import typer
-from rich.console import Console
 from transformers import PreTrainedModel
 from typer.testing import CliRunner
 
@@ -494,7 +493,8 @@ COMMANDS = {
     "course write": WRITE,
     "course check": CHECK,
 }
-OTHERS = {"demo": {"--device"}, "claims": {"--run", "--out", "--json", "--result", "--markdown"}}
+CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--out", "--json", "--result", "--markdown", "--refresh"}
+OTHERS = {"demo": {"--device"}, "claims": CLAIMS_OPTIONS}
 """Options that tests of their own below are about."""
 
 
@@ -538,7 +538,7 @@ def batches_noted(sizes: list[int]):
 def there(folder, monkeypatch, plugins_undone):
     """The folder, in which commands are run."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cli, "console", Console(width=300))
+    monkeypatch.setattr(cli.console, "width", 300)
     yield folder
     forget_plugins()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import RmuLabError
 from ..estimates import Number, Numbers
-from ..files import check_file, data_folder, file_digest, read_json_lines, write_json
+from ..files import check_file, data_folder, file_digest, read_json_lines, results_folder, write_json
 from ..provenance import CODE, provenance, versions
 from ..stored import checked, reading
 from .stored_numbers import rmu_config
@@ -28,11 +28,6 @@ MODEL = "smollm2-135m"
 
 class NotMeasuredError(RmuLabError):
     """A stored result that claims rest on is not there; the message says what makes it."""
-
-
-def results_folder() -> Path:
-    """Find the folder of the stored results."""
-    return data_folder() / "results"
 
 
 class Source(Protocol):
@@ -291,7 +286,7 @@ NUMBERS_SINCE = (0, 1)
 
 
 def old_versions(stored: Mapping[str, Any]) -> list[str]:
-    """Say that a result was made by a version of this package whose numbers do not hold here, or by other code, if it was."""
+    """Say that a result was made by a version whose numbers do not hold in this one, or by other code, if it was."""
     then, now = (".".join(found["rmu-lab"].split(".")[:2]) for found in (stored["versions"], versions()))
     try:
         holds = NUMBERS_SINCE <= _pair(then) <= _pair(now)

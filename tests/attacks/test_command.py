@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from rmu_lab import RobustnessCard, cli
@@ -14,7 +13,7 @@ from tests.conftest import plugin
 
 @pytest.fixture
 def command(plugins_undone, model, tokenizer, result, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=250))
+    monkeypatch.setattr(cli.console, "width", 250)
     result.save(tmp_path / "edit")
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
