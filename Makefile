@@ -1,4 +1,5 @@
 # make demo | lab | test | bench: each sets up .venv first if it must; the second time that takes no time.
+# make site: the course's site, in build/site; every link of it is checked.
 # make browser: the course in JupyterLab in a Chromium without a window (apt-get install -y chromium); skipped without one.
 # make lowest | newest: the fast tests in a fresh .venv-lowest or .venv-newest, with the lowest versions of what
 # pyproject.toml names, or with the newest.
@@ -13,7 +14,7 @@ PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.vers
 # What lowest and newest run with, as pip finds it: on many machines one build of torch alone can be had.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo lab test browser bench lowest newest clean
+.PHONY: demo lab test site browser bench lowest newest clean
 
 demo: $(READY)
 	$(BIN)/rmu-lab demo
@@ -32,6 +33,10 @@ test: $(TESTABLE)
 browser: $(READY)
 	$(BIN)/python -m pip install $(PINS) -e ".[browser]"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
+
+site: $(READY)
+	$(BIN)/python -m pip install $(PINS) -e ".[docs]"
+	OMP_NUM_THREADS=1 $(BIN)/python docs/build.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Build the course's site: `python docs/build.py [FOLDER]`, by default into build/site. `make site` installs what it needs first.
+"""Build the course's site: `python docs/build.py [FOLDER]`, by default into build/site. `make site` installs what it needs.
 
 1. The pages, by Sphinx, from the notebooks as they are committed (nothing is executed) and the Markdown beside them.
 2. The slides of the class kit, by Sphinx and reveal.js.

@@ -6,12 +6,11 @@ files means the same on the site, in JupyterLab and on a code host. `make site` 
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
-
-import rmu_lab  # noqa: E402: the path above is set first
 
 # Where the repository is published, as OWNER/NAME. GitHub's workflows set GITHUB_REPOSITORY. Unset, the site has no
 # links to edit a page, or to open a notebook on Colab or Binder.
@@ -20,7 +19,7 @@ REPOSITORY = os.environ.get("RMU_LAB_REPOSITORY") or os.environ.get("GITHUB_REPO
 project = "rmu-lab"
 author = "The rmu-lab authors"
 copyright = "The rmu-lab authors, Apache-2.0"
-version = release = rmu_lab.__version__
+version = release = metadata.version("rmu-lab")
 language = "en"
 
 extensions = [
@@ -31,7 +30,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "repository_pages",
-    "figure_descriptions",
+    "notebook_pictures",
     "offline_mathjax",
 ]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
@@ -96,5 +95,5 @@ html_theme_options = {
 }
 html_context = {"repository": REPOSITORY, "launch_branch": "student"}
 if REPOSITORY:
-    html_theme_options |= {"source_repository": f"https://github.com/{REPOSITORY}/", "source_branch": "main", "source_directory": ""}
+    html_theme_options |= {"source_repository": f"https://github.com/{REPOSITORY}/", "source_branch": "main"}
 copybutton_exclude = ".linenos, .gp, .go"

@@ -1,4 +1,4 @@
-"""MathJax from a package, so that a reader without a network sees formulas too. Only the files that pages load are copied."""
+"""MathJax from a package, so that a reader without a network sees formulas too. Only what pages load is copied."""
 
 from __future__ import annotations
 
