@@ -1,7 +1,9 @@
 """An edit as a LoRA adapter, W' = W + B A with A of `rank` rows, in the files that PEFT and llama.cpp read.
 
-RMU replaces whole matrices. What it adds to them, W' - W, is close to a matrix of low rank (`low_rank`). An adapter of it
-is some per cent of the matrices' size, and whoever has the base model can put it in, scale it and take it out.
+RMU replaces whole matrices. The first few singular values of what it adds to them, W' - W, do most of the work, and a long
+tail of small ones holds much of the norm: with the course's default edit of SmolLM2 (three matrices of 576 x 1536) rank 3
+keeps half of the squared norm, 134 keeps 90% and 431 keeps 99%, while rank 3 left 34% of 100 dev questions on infectious
+disease right and 80% of general ones, the whole edit 35% and 79%. So a small adapter may do, and has to be measured.
 """
 
 from __future__ import annotations
