@@ -26,10 +26,12 @@ from .cli_duel import duel
 from .cli_edits import export, load_edit, named_base
 from .cli_options import Device, DeviceMap, Dtype, Limit, Others, Plugins
 from .cli_output import Commands, clear_errors, console, plain, say, working
+from .cli_page import page
 from .cli_reproduce import reproduce
 from .cli_settings import chosen_settings, listed, typed
 from .errors import RmuLabError
 from .plugins import load_plugins
+from .threads import share_the_machine
 from .unlearning.config import SEEDS
 
 if TYPE_CHECKING:
@@ -38,10 +40,7 @@ if TYPE_CHECKING:
     from .evaluate import Style
     from .unlearning.result import UnlearnResult
 
-# Before torch is loaded: its threads soon go to sleep while they wait for each other. By default they spin for so long that
-# they use up the turns of other processes on a machine that is shared (benchmarks/busy.py).
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+share_the_machine()
 
 app = typer.Typer(
     cls=Commands,
@@ -387,6 +386,7 @@ def advise(
 
 app.command()(claims)
 app.command()(export)
+app.command()(page)
 app.command()(reproduce)
 
 

@@ -1,18 +1,23 @@
+import dataclasses
+import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import textwrap
 
 import pytest
+from datasets import Dataset
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from rmu_lab import RobustnessCard, UnlearnConfig, UnlearnResult, __version__, cli, load_sweep
-from rmu_lab.cli_output import plain, printable
+from rmu_lab.attacks import ATTACKS
+from rmu_lab.cli_output import plain, printable, say
 from tests.conftest import made_up_texts, tiny_model
 
 RUN = CliRunner()
@@ -167,6 +172,23 @@ def test_advise_prints_proposal_and_reasons(folder, monkeypatch):
     for name in ("layer", "coefficient", "beta", "alpha", "lr", "steps"):
         assert re.search(rf"│ {name} +│ [\d.e-]+ +│ \w+", outcome.output), name
     assert len(re.findall(r"^│ \d ", outcome.output, re.M)) == 5  # one line of the profile for each block
+
+
+def test_advise_ends_with_a_command_that_runs(folder, monkeypatch):
+    command = ["advise", "--device", "cpu", "--model", folder / "base"]
+    command += ["--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl"]
+    outcome = RUN.invoke(cli.app, list(map(str, command)))
+    assert outcome.exit_code == 0, outcome.output
+    program, *given = shlex.split(outcome.output.splitlines()[-1])
+    assert (program, given[0]) == ("rmu-lab", "unlearn")
+    monkeypatch.chdir(folder)
+    again = RUN.invoke(cli.app, given)
+    assert again.exit_code == 0, again.output
+    record = json.loads((folder / cli.ADVISED_OUT / "unlearning" / "result.json").read_text())["config"]
+    rows = dict(re.findall(r"│ (\w+) +│ ([\d.e+-]+) +│ \w+", outcome.output))
+    assert record["method"] == "adaptive_rmu"
+    for name in ("layer", "beta", "alpha", "lr", "steps"):
+        assert record[name] == float(rows[name]), name
 
 
 def attack_command(folder, *changes):
@@ -376,6 +398,47 @@ def test_foreign_text_is_printed_letter_by_letter():
     assert printable("\ud800") == "\\ud800"  # what no terminal can write
 
 
+def test_lines_on_a_terminal_are_broken_between_words(monkeypatch):
+    path = "/a/path/" + 20 * "long/" + "file.json"
+    sentence = f"The file {path} cannot be written here; choose another place for it."
+    for terminal, lines in (
+        (True, ["The file", path, "cannot be written here; choose another", "place for it."]),
+        (False, [sentence]),
+    ):
+        shown = Console(width=40, force_terminal=terminal, color_system=None, file=io.StringIO())
+        say(sentence, to=shown)
+        assert shown.file.getvalue().splitlines() == lines
+
+
+def test_a_piped_demo_says_what_it_does_line_by_line(monkeypatch):
+    """Its reader, such as a log or `tee`, gets each line before the work that it is about."""
+    read, seen = io.StringIO(), []
+    monkeypatch.setattr(cli.console, "_file", read)
+    monkeypatch.setattr("rmu_lab.load_questions", lambda *_, **__: Dataset.from_list([{"question": "?"}] * 2))
+    monkeypatch.setattr(cli, "DEMO_QUESTIONS", 2)
+
+    def noting(result):
+        def call(*_, **__):
+            seen.append(read.getvalue().splitlines()[-1])
+            return result
+
+        return call
+
+    class Stop(Exception):
+        pass
+
+    monkeypatch.setattr("rmu_lab.load_model", noting((None, None)))
+    monkeypatch.setattr("rmu_lab.accuracy", noting(None))
+    monkeypatch.setattr("rmu_lab.answers", noting([]))
+    monkeypatch.setattr("rmu_lab.load_corpus", noting([]))
+    monkeypatch.setattr("rmu_lab.unlearn", lambda *_, **__: (_ for _ in ()).throw(Stop))
+    outcome = RUN.invoke(cli.app, ["demo"])
+    assert isinstance(outcome.exception, Stop)
+    asked = "Asking questions before ..."
+    unlearning = "Unlearning: adaptive_rmu, layer 7, 40 steps ..."
+    assert seen == ["Loading SmolLM2-135M ...", asked, asked, asked, unlearning, unlearning]
+
+
 def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
     from rmu_lab import load_questions
 
@@ -488,6 +551,32 @@ def test_attack_keeps_its_card_and_goes_on_after_a_kill(folder):
     outcome = attack_command(folder, "--seed", 1)
     assert outcome.exit_code == 1 and "holds a card with another seed" in outcome.output.replace("\n", " ")
     assert RobustnessCard.load(folder / "card.json") == card
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_ctrl_c_shows_what_an_attack_has_found(folder, keeps, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.console, "width", 250)
+    assert unlearn_command(folder).exit_code == 0
+    attack_command(folder, "--minutes", "0")  # writes the texts
+    (folder / "card.json").unlink()
+    command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--limit", 5]
+    command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl", "--yes"]
+    command += ["--json", folder / "card.json"] if keeps else []
+    monkeypatch.setitem(ATTACKS, "few-shot", dataclasses.replace(ATTACKS["few-shot"], run=stopped))
+    before = sorted(folder.rglob("*"))
+    outcome = RUN.invoke(cli.app, list(map(str, command)))
+    assert outcome.exit_code == 130, outcome.output
+    assert "Stopped; what was found until then follows" in outcome.output
+    assert "│ prefilled " in outcome.output and "Left out: few-shot (it has not run yet)." in outcome.output
+    assert (folder / "card.json").exists() == keeps
+    assert keeps or sorted(folder.rglob("*")) == before
+    monkeypatch.setitem(ATTACKS, "quantise to 8 bits", dataclasses.replace(ATTACKS["quantise to 8 bits"], run=stopped))
+    (folder / "card.json").unlink(missing_ok=True)
+    outcome = RUN.invoke(cli.app, list(map(str, command)))  # nothing was found yet
+    assert outcome.exit_code != 0 and "Stopped; what" not in outcome.output
 
 
 def test_attack_notices_the_unlearned_checkpoint(folder):
