@@ -101,18 +101,18 @@ def smollm2():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a user adds, as the README shows it
+# What a user adds, as the guide shows it
 
 
-def readme_file(name: str) -> str:
-    """The Python block of the README that begins with this file's name."""
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+def guide_file(name: str) -> str:
+    """The Python block of the guide that begins with this file's name."""
+    text = (Path(__file__).parent.parent / "docs" / "guide" / "own_method.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if block.startswith(f"# {name}\n"))
     return code
 
 
 def plugin(name: str, folder: Path) -> Path:
-    (folder / name).write_text(readme_file(name), encoding="utf-8")
+    (folder / name).write_text(guide_file(name), encoding="utf-8")
     return folder / name
 
 
@@ -131,13 +131,13 @@ def plugins_undone():
 
 @pytest.fixture
 def own_method(tmp_path, plugins_undone):
-    """The settings of the README's method, which is in the table during the test."""
+    """The settings of the guide's method, which is in the table during the test."""
     load_plugins([str(plugin("bounded_ascent.py", tmp_path))])
     return config_class("bounded_ascent")
 
 
 @pytest.fixture
 def own_attack(tmp_path, plugins_undone):
-    """The name of the README's attack, which is in the table during the test."""
+    """The name of the guide's attack, which is in the table during the test."""
     load_plugins([str(plugin("shout.py", tmp_path))])
     return "shouted"

@@ -7,7 +7,7 @@ import pytest
 from rmu_lab import RmuLabError, sweep, unlearn
 from rmu_lab.plugins import load_plugins, loaded_files
 from rmu_lab.unlearning.method_table import config_class
-from tests.conftest import made_up_texts, readme_file, tiny_model
+from tests.conftest import guide_file, made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
 
 TEXTS = made_up_texts(8, seed=11), made_up_texts(8, seed=12)
@@ -16,7 +16,7 @@ SHORT = {"batch_size": 3, "max_length": 16, "steps": 2}
 
 @pytest.mark.parametrize("name", ["json.py", "torch.py", "my method.py"])
 def test_a_file_is_loaded_whatever_it_is_called(name, tmp_path, plugins_undone, tokenizer):
-    (tmp_path / name).write_text(readme_file("bounded_ascent.py"), encoding="utf-8")
+    (tmp_path / name).write_text(guide_file("bounded_ascent.py"), encoding="utf-8")
     before = {module: sys.modules[module] for module in ("json", "torch")}
     load_plugins([str(tmp_path / name)])
     load_plugins([str(tmp_path / name)])  # once is enough
@@ -27,7 +27,7 @@ def test_a_file_is_loaded_whatever_it_is_called(name, tmp_path, plugins_undone, 
 
 def test_a_file_called_torch_does_not_stand_in_for_torch(tmp_path):
     """Not even where torch is imported after it, as on the command line."""
-    (tmp_path / "torch.py").write_text(readme_file("bounded_ascent.py"), encoding="utf-8")
+    (tmp_path / "torch.py").write_text(guide_file("bounded_ascent.py"), encoding="utf-8")
     program = (
         "import sys; from rmu_lab.plugins import load_plugins; load_plugins(sys.argv[1:]);"
         "from rmu_lab.unlearning.method_table import config_class; print(config_class('bounded_ascent').method)"

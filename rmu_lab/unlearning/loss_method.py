@@ -40,7 +40,7 @@ class LossMethod(AllBlocksConfig):
     """Base of the settings of methods that train by a loss on logits: extend it, and define `loss`.
 
     AdamW without weight decay; each step takes one forget and one retain batch of one topic, topics taking turns. The
-    README shows a whole method of one's own::
+    guide shows a whole method of one's own (docs/guide/own_method.md)::
 
         @register_method
         @dataclass(frozen=True)

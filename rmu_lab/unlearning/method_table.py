@@ -3,8 +3,8 @@
 A method is a frozen dataclass of settings with a name (``method``), and a way to train. RMU and Adaptive RMU share
 `UnlearnConfig` and the window trainer. A method that trains by a loss on logits extends `LossMethod` and defines ``loss``;
 one that computes its edit at once extends `EditMethod` and defines ``edit``. One line, `register_method`, puts it into the
-table, and `unlearn`, `sweep`, `grid`, the command line and the stored records know it. The README shows one; notebook 08
-compares the methods of the table.
+table, and `unlearn`, `sweep`, `grid`, the command line and the stored records know it. docs/guide/own_method.md shows one;
+notebook 08 compares the methods of the table.
 """
 
 from __future__ import annotations
