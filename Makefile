@@ -19,8 +19,9 @@ TORCH ?= torch==2.13.0
 demo: $(READY)
 	$(BIN)/rmu-lab demo
 
+# At the top, so that the notebooks' links to data/ and README.md lead there.
 lab: $(READY)
-	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-1000} $(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-1000} $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 test: $(TESTABLE)
 	$(BIN)/ruff check .
