@@ -69,6 +69,8 @@ def build(site: Path) -> int:
     sphinx("html", ROOT, ROOT / "docs", site, work / "pages")
     if any(DECKS.glob("*.md")):
         sphinx("revealjs", DECKS, ROOT / "docs" / "slides", site / "class" / "slides", work / "slides")
+    page = ["page", "--out", str(site / "page"), "--home", "../index.html"]
+    subprocess.run([sys.executable, "-m", "rmu_lab", *page], check=True)
     (site / ".nojekyll").touch()  # or GitHub Pages leaves out folders that start with an underscore
     return check_links(str(site))
 
@@ -77,4 +79,4 @@ if __name__ == "__main__":
     try:
         sys.exit(build(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site").resolve()))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"The site is not built: {error.cmd[2]} ended with {error.returncode}; what it printed says why.")
+        sys.exit(f"The site is not built: {error.cmd[2]} ended with {error.returncode}, and what it printed says why.")

@@ -1,11 +1,16 @@
 """What the site is built by: addresses of pages, and the check of its links, which must see what is wrong."""
 
+import json
+import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
@@ -91,3 +96,28 @@ def test_addresses_of_pages(docs):
     assert heading_id("2. Proposition 1: why?") == "2.-Proposition-1:-why?"
     names = {"README": "index", "data/README": "data/index", "docs/class/duel": "class/duel", "notebooks/00": "notebooks/00"}
     assert {docname: page_name(docname) for docname in names} == names
+
+
+def test_the_workflow_that_publishes_the_site_has_no_more_rights_than_it_needs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    jobs = workflow["jobs"]
+    assert "permissions" not in jobs["build"]
+    assert jobs["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert jobs["student"]["permissions"] == {"contents": "write"}
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert used and all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
+    # Only the first job runs the repository's own code.
+    assert not [
+        step for name in ("publish", "student") for step in jobs[name]["steps"] if "checkout" in step.get("uses", "")
+    ]
+
+
+def test_launches_install_the_pinned_torch():
+    pin = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    binder = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())
+    assert f"torch=={pin}+cpu" in next(entry["pip"] for entry in binder["dependencies"] if isinstance(entry, dict))
+    container = (ROOT / ".devcontainer" / "devcontainer.json").read_text()
+    settings = json.loads(re.sub(r"^\s*//.*$", "", container, flags=re.M))
+    assert f"torch=={pin} " in settings["postCreateCommand"]
+    assert os.access(ROOT / "binder" / "postBuild", os.X_OK)

@@ -173,7 +173,7 @@ def test_next_and_previous_follow_the_course(reader):
 
 def test_a_telephone_opens_the_contents(reader):
     reader.open("index.html", PHONE)
-    link = reader.page.locator(".sidebar-drawer a", has_text="03 Coefficient effects")
+    link = reader.page.get_by_role("link", name="03 Coefficient effects", exact=True)
     assert not link.is_visible() or link.bounding_box()["x"] < 0
     reader.page.locator(".nav-overlay-icon").click()
     reader.page.wait_for_function("link => link.getBoundingClientRect().x >= 0", arg=link.element_handle())
