@@ -164,16 +164,6 @@ def run_all(page: Page, seconds: float) -> None:
     )
 
 
-def run_up_to(page: Page, cell: Locator, seconds: float) -> None:
-    """Run all cells above one and then this one, and wait until it is done."""
-    show_sources(page)
-    cell.locator(".jp-InputPrompt").click()
-    choose(page, "Run", "Run All Above Selected Cell")
-    cell.locator(".jp-InputPrompt").click()
-    choose(page, "Run", "Run Selected Cell")
-    cell.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).wait_for(timeout=1000 * seconds)
-
-
 def cell_with(page: Page, words: str) -> Locator:
     """The first code cell in whose source some words stand."""
     return code_cells(page).filter(has=page.locator(".cm-content", has_text=words)).first
@@ -190,7 +180,7 @@ def shown_by(cell: Locator) -> str:
 
 
 def changed(cell: Locator, before: str, seconds: float = 60) -> None:
-    """Wait until a cell's widgets show something else than before, as `shown_by` gave it.
+    """Wait until a cell's widgets show something else than before, as `shown_by` gave it, and say no more that they work.
 
     Raises
     ------
@@ -198,7 +188,8 @@ def changed(cell: Locator, before: str, seconds: float = 60) -> None:
         if they do not within the time: a generous one, since a model may have to answer.
     """
     deadline = time.monotonic() + seconds
-    while shown_by(cell) == before:
+    working = cell.locator("[role=status]", has_text="...")
+    while shown_by(cell) == before or working.count():
         assert time.monotonic() < deadline, f"The widget shows the same after {seconds:g} seconds: {before[:200]}"
         cell.page.wait_for_timeout(200)
 

@@ -5,6 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from rmu_lab.course.editions import notebooks_folder, write_edition
+from tests.browser.excerpt import cells_needed
 from tests.browser.jupyterlab import (
     NOTEBOOK,
     browser_page,
@@ -17,7 +18,6 @@ from tests.browser.jupyterlab import (
     open_notebook,
     record_prediction,
     run_all,
-    run_up_to,
     running_lab,
     screenshot,
     shown_by,
@@ -30,6 +30,15 @@ START = "00_start_here.ipynb"
 FIGURES = f"{NOTEBOOK} .jp-OutputArea-output img"
 START_SECONDS = 900
 """That notebook 00 has, on a machine with other work; alone it takes one or two minutes."""
+
+WIDGETS = {
+    "01_representations_and_rmu.ipynb": "course.token_colours(",
+    "02_confidence_reduction.ipynb": "course.turning_explorer(",
+    "03_coefficient_effects.ipynb": "course.toy_rmu(",
+    "04_rmu_training.ipynb": "film_slider(",
+    "05_adaptive_rmu.ipynb": "course.toy_rmu(",
+}
+"""A live widget of each lesson, by the call that makes it."""
 
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -58,6 +67,9 @@ def lab(page, tmp_path_factory):
     write_edition(folder, "student")
     cells = [new_markdown_cell("# Knobs"), new_code_cell(KNOBS), new_code_cell("1 / 0")]
     nbformat.write(new_notebook(cells=cells, metadata=KERNEL), folder / "knobs.ipynb")
+    for name, call in WIDGETS.items():
+        lesson = nbformat.read(folder / name, as_version=4)
+        nbformat.write(cells_needed(lesson, call), folder / f"widget_of_{name}")
     with running_lab(folder, tmp_path_factory.mktemp("settings")) as address:
         yield address
 
@@ -145,22 +157,13 @@ def test_it_can_be_read_in_the_dark(start):
     use_theme(start, "JupyterLab Light")
 
 
-WIDGETS = {
-    "01_representations_and_rmu.ipynb": "course.token_colours(",
-    "02_confidence_reduction.ipynb": "course.turning_explorer(",
-    "03_coefficient_effects.ipynb": "course.toy_rmu(",
-    "04_rmu_training.ipynb": "film_slider(",
-    "05_adaptive_rmu.ipynb": "course.toy_rmu(",
-}
-"""A live widget of each lesson, by the call that makes it."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WIDGETS)
 def test_a_widget_of_each_lesson_answers(lab, page, name):
-    open_notebook(page, lab, name)
+    """In the cells of the lesson that the widget needs; nbval runs the whole lesson."""
+    open_notebook(page, lab, f"widget_of_{name}")
+    run_all(page, START_SECONDS)
     cell = cell_with(page, WIDGETS[name])
-    run_up_to(page, cell, START_SECONDS)
     before, text = shown_by(cell), cell.locator(".jp-OutputArea textarea, .jp-OutputArea input[type=text]")
     if text.count():
         text.first.fill("The opera opens at nine. Malaria is spread by mosquitoes.")
