@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DECKS = ROOT / "docs" / "class" / "slides"
 
 
-def sphinx(builder: str, source: Path, settings: Path, target: Path, work: Path) -> None:
+def sphinx(builder: str, source: Path, settings: Path, target: Path, work: Path, jobs: int = 1) -> None:
     """Run Sphinx anew, with warnings as errors.
 
     Parameters
@@ -36,13 +36,15 @@ def sphinx(builder: str, source: Path, settings: Path, target: Path, work: Path)
         folder to write to.
     work
         folder for parsed documents.
+    jobs
+        processes that read and write documents.
 
     Raises
     ------
     subprocess.CalledProcessError
         if a page has a warning or an error, which Sphinx has printed.
     """
-    options = ["-q", "-E", "-W", "--keep-going", "-j", "auto", "-b", builder, "-c", str(settings), "-d", str(work)]
+    options = ["-q", "-E", "-W", "--keep-going", "-j", str(jobs), "-b", builder, "-c", str(settings), "-d", str(work)]
     subprocess.run([sys.executable, "-m", "sphinx", *options, str(source), str(target)], check=True)
 
 
@@ -66,7 +68,7 @@ def build(site: Path) -> int:
     """
     work = site.with_name(site.name + "-work")
     shutil.rmtree(site, ignore_errors=True)
-    sphinx("html", ROOT, ROOT / "docs", site, work / "pages")
+    sphinx("html", ROOT, ROOT / "docs", site, work / "pages", jobs=2)
     if any(DECKS.glob("*.md")):
         sphinx("revealjs", DECKS, ROOT / "docs" / "slides", site / "class" / "slides", work / "slides")
     page = ["page", "--out", str(site / "page"), "--home", "../index.html"]

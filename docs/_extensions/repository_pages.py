@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
@@ -82,12 +82,12 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def link_decks(app: Sphinx, document: nodes.document) -> None:
     """Let a link to the source of slides lead to the deck that is built from it."""
-    docname = app.env.current_document.docname
-    for link in list(document.findall(addnodes.download_reference)):
-        path = PurePosixPath(app.env.relfn2path(link["reftarget"], docname)[0])
-        if path.parent == PurePosixPath(DECKS) and path.suffix == ".md":
-            here, deck = f"{page_name(docname)}.html", f"{page_name(str(path.with_suffix('')))}.html"
-            link.replace_self(nodes.reference("", "", *link.children, refuri=relative_uri(here, deck), internal=True))
+    here = f"{page_name(app.env.current_document.docname)}.html"
+    for link in list(document.findall(addnodes.pending_xref)):
+        target = link["reftarget"]
+        if target.startswith(f"{DECKS}/") and Path(app.srcdir, f"{target}.md").is_file():
+            deck = relative_uri(here, f"{page_name(target)}.html")
+            link.replace_self(nodes.reference("", "", *link.children, refuri=deck, internal=True))
 
 
 def link_outputs(app: Sphinx, document: nodes.document) -> None:
