@@ -172,15 +172,15 @@ def points(change: AccuracyChange) -> str:
 
 
 def png_of(figure: Figure, source: str) -> bytes:
-    """Draw sharply, in 255 colours and with clear round corners, and note the digest of the numbers that were drawn."""
+    """Draw sharply, with clear round corners, and note the digest of the numbers that were drawn."""
     drawn, noted, written = BytesIO(), PngInfo(), BytesIO()
     figure.savefig(drawn, dpi=DPI)
     noted.add_text("Source", source)
-    picture = Image.open(drawn).convert("RGB").quantize(255)
-    corners = Image.new("L", picture.size, 255)
-    ImageDraw.Draw(corners).rounded_rectangle((0, 0, picture.width - 1, picture.height - 1), radius=40, fill=0)
-    picture.paste(255, mask=corners)
-    picture.save(written, "png", optimize=True, pnginfo=noted, transparency=255)
+    picture = Image.open(drawn).convert("RGBA")
+    card = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(card).rounded_rectangle((0, 0, picture.width - 1, picture.height - 1), radius=40, fill=255)
+    picture.putalpha(card)
+    picture.save(written, "png", optimize=True, pnginfo=noted)
     return written.getvalue()
 
 
