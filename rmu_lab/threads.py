@@ -58,10 +58,10 @@ def _limits(root: Path) -> Iterator[tuple[int, int]]:
     for line in _read(root / "proc" / "self" / "cgroup").splitlines():
         _, kinds, path = (*line.split(":", 2), "", "")[:3]
         if not kinds:  # version 2
-            names, where = ("cpu.max",), folder
+            names, where = ["cpu.max"], folder
         elif "cpu" in kinds.split(","):
-            names, where = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), folder / kinds
-            where = where if where.is_dir() else folder / "cpu"
+            names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            where = folder / kinds if (folder / kinds).is_dir() else folder / "cpu"
         else:
             continue
         ours = where / path.lstrip("/")

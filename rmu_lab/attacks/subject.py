@@ -50,7 +50,7 @@ class Budget:
     """Show a bar on anything that takes over five seconds."""
 
 
-DEFAULT_BUDGET = Budget()
+DEFAULT_BUDGET: Budget = Budget()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

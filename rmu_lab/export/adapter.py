@@ -105,7 +105,7 @@ def save_adapter(
 def _write_peft(
     folder: Path, factors: Mapping[str, tuple[Tensor, Tensor]], rank: int, base_model: str, *, turned: bool
 ) -> None:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (b, a) in factors.items():
         layer = f"base_model.model.{name.removesuffix(_WEIGHT)}"
         tensors |= {f"{layer}.lora_A{_WEIGHT}": a, f"{layer}.lora_B{_WEIGHT}": b}
