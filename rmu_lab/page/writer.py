@@ -130,7 +130,8 @@ def _check_topics(topics: Sequence[Topic], edits: Sequence[UnlearnResult] | None
 
 
 def _checked_home(home: str | None) -> str | None:
-    if home is not None and urlsplit(home).scheme not in ("", "https"):
+    parts = urlsplit(home or "")
+    if parts.scheme != "https" and (parts.scheme or parts.netloc):
         raise RmuLabError(f"home is {home!r}; give a relative address, or one that begins with https.")
     return home
 

@@ -51,7 +51,7 @@ def registry(monkeypatch):
     """A registry that gives the same answer to whatever it is asked, and notes what that was."""
 
     class Registry(BaseHTTPRequestHandler):
-        content, asked = CONTENT, []  # noqa: RUF012
+        content, asked = CONTENT, []
 
         def do_GET(self):
             self.asked.append(self.path)

@@ -181,7 +181,7 @@ def address(tiny, tmp_path):
 )
 def test_files_are_served_to_this_machine_with_their_types(address, name, kind):
     assert address.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(address + name) as answer:
+    with urllib.request.urlopen(address + name) as answer:  # noqa: S310  # the loopback address
         assert answer.headers["Content-Type"] == kind
         assert answer.headers["Cache-Control"] == "no-cache"
 
@@ -189,7 +189,7 @@ def test_files_are_served_to_this_machine_with_their_types(address, name, kind):
 @pytest.mark.parametrize("name", ["adapters/", "../tiny.gguf", "%2e%2e/tiny.gguf", "nothing"])
 def test_nothing_else_is_served(address, name):
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(address + name)
+        urllib.request.urlopen(address + name)  # noqa: S310
 
 
 def test_a_folder_without_a_page_and_a_port_that_is_taken(tmp_path, address):
