@@ -36,6 +36,8 @@ def claims(
     with clear_errors():
         from .files import check_file
 
+        if out is not None and run is None:
+            raise RmuLabError("--out keeps what --run measures; give --run ID too.")
         if json_out is not None:
             check_file(json_out)
         if run is not None:

@@ -24,7 +24,7 @@ class CourseCommands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put ``write`` before arguments that name no command."""
-        if args and args[0] not in {*self.commands, "--help"}:
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
             args = ["write", *args]
         return super().parse_args(ctx, args)
 

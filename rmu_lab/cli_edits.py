@@ -75,13 +75,13 @@ def export(
     """Write a stored edit as an adapter or a model that others can load, with a card that says what it is."""
     with clear_errors():
         from . import RobustnessCard, accuracy, load_model, load_questions, push_to_hub
+        from .files import check_folder
 
         if form not in FORMATS:
             raise RmuLabError(f"--format is {form!r}; give one of {', '.join(FORMATS)}.")
         if public and push is None:
             raise RmuLabError("--public says who sees what is uploaded; give --push OWNER/NAME too.")
-        if out.exists():
-            raise RmuLabError(f"{out} exists already; choose a folder that does not.")
+        check_folder(out)
         result = load_edit(edit)
         card = RobustnessCard.load(robustness) if robustness is not None else None
         asked = {name: load_questions(name, split=split) for name in questions or []}

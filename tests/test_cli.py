@@ -307,6 +307,14 @@ def test_a_place_for_the_model_is_looked_for_before_anything_is_loaded(folder, o
     assert "Traceback" not in outcome.output
 
 
+@pytest.mark.parametrize("out", ["forget.jsonl/below", "base"])
+def test_a_place_for_an_export_is_looked_for_before_the_edit_is_read(folder, out, monkeypatch):
+    monkeypatch.setattr("rmu_lab.UnlearnResult.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.chdir(folder)
+    outcome = RUN.invoke(cli.app, ["export", "--edit", "edit", "--out", out])
+    assert outcome.exit_code == 1 and re.search("exists already|cannot be written", outcome.output), outcome.output
+
+
 @pytest.mark.parametrize("command", ["evaluate", "attack", "claims", "sweep"])
 @pytest.mark.parametrize("place", ["missing/folder/file", ""])
 def test_a_place_for_the_result_is_looked_for_before_anything_is_loaded(folder, command, place, monkeypatch):
@@ -597,6 +605,17 @@ def test_demo_forgets_and_keeps(monkeypatch):
     assert change["general knowledge"] >= -3
     assert all(float(after) == pytest.approx(float(before) + float(points), abs=0.11) for _, before, after, points in rows)
     assert "What is malaria" in outcome.output and "Unlearning took" in outcome.output
+
+
+def test_groups_of_commands_have_their_short_help_too():
+    for group in ("course", "duel"):
+        outcome = RUN.invoke(cli.app, [group, "-h"])
+        assert outcome.exit_code == 0 and f"{group} [OPTIONS] COMMAND" in outcome.output
+
+
+def test_claims_keep_what_is_measured_only():
+    outcome = RUN.invoke(cli.app, ["claims", "--out", "folder"])
+    assert outcome.exit_code == 1 and "give --run ID too" in outcome.output
 
 
 @pytest.mark.parametrize("command", [["rmu-lab"], [sys.executable, "-m", "rmu_lab"]])
