@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from .cli_output import clear_errors, plain
+from .cli_options import Device
+from .cli_output import clear_errors, console, say, working
 
 if TYPE_CHECKING:
     from .duel import Duel
-
-console = Console()
 
 duel = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +41,7 @@ def start(
         rules = Rules(model=model, forbidden_terms=topic_terms(forget))
         start_duel(folder, rules, forget=forget, retain=retain, questions=questions, general=general)
         text = f"Wrote {folder}. Give both groups all of it but teacher/, in which a README.md says what comes next."
-        console.print(plain(text), soft_wrap=True)
+        say(text)
 
 
 @duel.command()
@@ -51,7 +49,7 @@ def score(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `duel start`, with both hand-ins.")],
     dev: Annotated[bool, typer.Option("--dev", help="Score on the practice questions, which both groups have.")] = False,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the outcome to this file.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the best there is.")] = None,
+    device: Device = None,
 ) -> None:
     """Score both hand-ins and say who won. None of their content is run as code."""
     with clear_errors():
@@ -61,7 +59,8 @@ def score(
 
         if json_out is not None:
             check_file(json_out)
-        outcome = score_duel(folder, dev=dev, device=device)
+        with working("Scoring both hand-ins ..."):
+            outcome = score_duel(folder, dev=dev, device=device)
         _show(outcome)
         if json_out is not None:
             write_json(json_out, outcome.to_dict() | {"provenance": provenance()})
@@ -84,7 +83,7 @@ def _show(outcome: Duel) -> None:
     console.print(table)
     for group, sentences in outcome.broken.items():
         for sentence in sentences:
-            console.print(plain(f"{group.capitalize()} breaks a rule. {sentence}", "yellow"), soft_wrap=True)
+            say(f"{group.capitalize()} breaks a rule. {sentence}", "yellow")
     for note in outcome.notes:
-        console.print(plain(note), soft_wrap=True)
-    console.print(plain(outcome.verdict, "bold"), soft_wrap=True)
+        say(note)
+    say(outcome.verdict, "bold")

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from rmu_lab import (
     unlearn,
 )
 from rmu_lab.attacks import ATTACKS
+from rmu_lab.duel import Rules, start_duel
 from rmu_lab.files import digest
 from rmu_lab.identity import model_digests, tensors_digest
 from rmu_lab.plugins import loaded_files
@@ -447,6 +449,59 @@ CHECK = Command(
 )
 
 
+def duel_part(path: str, field: str) -> Callable[[Any], Any]:
+    return lambda run: [json.loads(line)[field] for line in (run.out / path).read_text().splitlines()]
+
+
+def split_of(name: str, split: str) -> list[str]:
+    return [row["question"] for row in rows_of(name) if row["split"] == split]
+
+
+DUEL_START = Command(
+    {"--model": "base", "--forget": "forget.jsonl", "--retain": "retain.jsonl"}
+    | {"--questions": "asked.jsonl", "--general": "asked.jsonl"},
+    "folder",
+    lambda out: json.loads((out / "rules.json").read_text()),
+    {
+        "folder": case("folder", "begun", exists("begun/rules.json"), True),
+        "--model": case("--model", "second", lambda run: run.read()["model"], "second"),
+        "--forget": case("--forget", "other.jsonl", duel_part("blue/forget.jsonl", "text"), TEXTS["other"]),
+        "--retain": case("--retain", "other.jsonl", duel_part("texts/retain.jsonl", "text"), TEXTS["other"]),
+        "--questions": case(
+            "--questions", "less.jsonl", duel_part("teacher/topic.jsonl", "question"), lambda: split_of("less", "test")
+        ),
+        "--general": case(
+            "--general", "less.jsonl", duel_part("dev/general.jsonl", "question"), lambda: split_of("less", "dev")
+        ),
+    },
+)
+
+DUEL_SCORE = Command(
+    {"folder": "played"},
+    "--json",
+    lambda out: json.loads(out.read_text()),
+    {
+        "folder": case("folder", "played-2", lambda run: run.read()["red"]["prefill"], " So"),
+        "--dev": case("--dev", True, lambda run: run.read()["questions"], "dev"),
+        "--json": case("--json", "outcome.json", exists("outcome.json"), True),
+        "--device": DEVICE,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def played(folder):
+    """What `duel score` needs: two duels, each with an edit and an attack."""
+    for name, prefill in (("played", ""), ("played-2", " So")):
+        rules = Rules(model=str(folder / "base"))
+        texts = {"forget": str(folder / "forget.jsonl"), "retain": str(folder / "retain.jsonl")}
+        asked = str(folder / "asked.jsonl")
+        start_duel(folder / name, rules, **texts, questions=asked, general=asked)
+        shutil.copytree(folder / "edit-0", folder / name / "blue" / "edit")
+        plan = {"attack": "prompt", "template": "{question}", "prefill": prefill}
+        (folder / name / "red" / "attack.json").write_text(json.dumps(plan))
+
+
 @pytest.fixture(scope="module")
 def collected(folder):
     """What `course check` needs: two folders with a notebook each, whose one cell takes three seconds."""
@@ -492,6 +547,8 @@ COMMANDS = {
     "reproduce": REPRODUCE,
     "course write": WRITE,
     "course check": CHECK,
+    "duel start": DUEL_START,
+    "duel score": DUEL_SCORE,
 }
 CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--out", "--json", "--result", "--markdown", "--refresh"}
 OTHERS = {"demo": {"--device"}, "claims": CLAIMS_OPTIONS}
@@ -559,6 +616,8 @@ def test_an_option_arrives_where_it_acts(command, option, there, unchanged, requ
         request.getfixturevalue("benchmark")
     if command == "course check":
         request.getfixturevalue("collected")
+    if command == "duel score":
+        request.getfixturevalue("played")
     if option in ("--ray", "--workers"):
         pytest.importorskip("ray", reason="Ray is not installed (pip install 'rmu-lab[cluster]')")
     if option == "--workers":  # to start them takes long
