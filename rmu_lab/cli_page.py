@@ -44,7 +44,7 @@ def page(
             say(f"{out} holds a page already, which is served as it is.")
         else:
             edits = [load_edit(folder) for folder in edit or []]
-            topics = _topics(edit or [], edits, question or []) if edits else TOPICS
+            topics = _topics(edit or [], edits, question or []) if edit or question else TOPICS
             with working("Training and scoring two edits ..." if not edits else "Scoring the edits ..."):
                 write_page(out, topics, edits=edits or None, home=home, device=device)
             say(f"Wrote the page to {out}; put it on any static host, or look at it with: rmu-lab page --out {out} --serve")

@@ -46,6 +46,7 @@ export class Panel {
   }
 
   waiting() {
+    this.#find(".answer-title").textContent = `Asked “${this.question.question}”, the model answers`;
     this.#article.classList.add("stale");
     this.#find(".answer").setAttribute("aria-busy", "true");
   }
