@@ -2,7 +2,7 @@
 
 `python docs/check_links.py FOLDER` prints what is wrong and exits with 1, or says how much it checked. It looks at
 
-* links (`href`, `src`, `srcset`, and `url(...)` in style sheets) to files of the site, with their fragments;
+* links (`href`, `src`, `srcset`, and `url(...)` in the style sheets of pages) to files of the site, with their fragments;
 * pictures without an alternative text;
 * scripts, styles, pictures and frames from another host, which a reader without a network would miss.
 """
@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src", "embed": "src"}
 """Elements whose file is loaded with the page, and the attribute that names it; a `link` depends on its `rel`."""
 LOADED_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
-_STYLE_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)['\"]?\s*\)")
+_STYLE_URL = re.compile(r"""(?:url\(\s*|@import\s+(?=['"]))['"]?([^'")]+)""")
 _STYLE_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
@@ -96,6 +96,8 @@ def faults(site: Path) -> tuple[list[str], int]:
     found: list[str] = []
     checked = 0
 
+    styles: dict[Path, None] = {}  # those that a page loads, or another style sheet, each once and in their order
+
     def check(source: Path, link: str) -> None:
         nonlocal checked
         parts = urlsplit(link)
@@ -111,6 +113,8 @@ def faults(site: Path) -> tuple[list[str], int]:
             found.append(f"{name}: {link} leads to no file of the site.")
         elif parts.fragment and target in pages and not _reached(pages[target], parts.fragment):
             found.append(f"{name}: {link} leads to a page without the id {unquote(parts.fragment)!r}.")
+        elif target.suffix == ".css":
+            styles.setdefault(target)
 
     for path, page in pages.items():
         name = path.relative_to(site)
@@ -118,11 +122,14 @@ def faults(site: Path) -> tuple[list[str], int]:
             check(path, link)
         found += [f"{name}: loads {address} from another host." for address in page.loaded if is_external(address)]
         found += [f"{name}: the picture {picture} has no alternative text." for picture in page.undescribed]
-    for path in sorted(site.rglob("*.css")):
-        for address in _STYLE_URL.findall(_STYLE_COMMENT.sub("", path.read_text("utf-8", errors="replace"))):
-            check(path, address)
-            if is_external(address):
-                found.append(f"{path.relative_to(site)}: loads {address} from another host.")
+    read: set[Path] = set()
+    while unread := [path for path in styles if path not in read]:
+        for path in unread:
+            read.add(path)
+            for address in _STYLE_URL.findall(_STYLE_COMMENT.sub("", path.read_text("utf-8", errors="replace"))):
+                check(path, address)
+                if is_external(address):
+                    found.append(f"{path.relative_to(site)}: loads {address} from another host.")
     return list(dict.fromkeys(found)), checked
 
 

@@ -70,14 +70,14 @@ def test_each_kind_of_fault_is_found(docs, tmp_path, body, sentence):
     assert len(found(site)) == 1 and sentence in found(site)[0]
 
 
-def test_style_sheets_are_followed(docs, tmp_path):
-    site = written(tmp_path, index="")
-    (site / "style.css").write_text(
-        "/* url(old.png) */ a { background: url('gone.png') } b { background: url(https://cdn.example/f) }"
-    )
-    assert [sentence.partition(": ")[2] for sentence in found(site)] == [
-        "gone.png leads to no file of the site.",
-        "loads https://cdn.example/f from another host.",
+def test_style_sheets_of_pages_are_followed(docs, tmp_path):
+    site = written(tmp_path, index='<link rel="stylesheet" href="style.css">')
+    (site / "style.css").write_text("/* url(old.png) */ @import 'more.css'; a { background: url('gone.png') }")
+    (site / "more.css").write_text("@import url(style.css); b { background: url(https://cdn.example/f) }")
+    (site / "unused.css").write_text("a { background: url(https://cdn.example/unused) }")
+    assert found(site) == [
+        "style.css: gone.png leads to no file of the site.",
+        "more.css: loads https://cdn.example/f from another host.",
     ]
 
 

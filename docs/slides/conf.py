@@ -21,6 +21,7 @@ myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "course": "../../{{path}}#{{fragment}}"}
 
 html_copy_source = False
+html_favicon = "../_static/favicon.svg"
 revealjs_style_theme = "white"
 revealjs_use_section_ids = True
 revealjs_static_path = ["../_static"]
