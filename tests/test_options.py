@@ -551,8 +551,9 @@ COMMANDS = {
     "duel score": DUEL_SCORE,
 }
 CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--out", "--json", "--result", "--markdown", "--refresh"}
-OTHERS = {"demo": {"--device"}, "claims": CLAIMS_OPTIONS}
-"""Options that tests of their own below are about."""
+PAGE_OPTIONS = {"--out", "--edit", "--question", "--home", "--serve", "--port", "--device"}  # tests/page/test_writer.py
+OTHERS = {"demo": {"--device"}, "claims": CLAIMS_OPTIONS, "page": PAGE_OPTIONS}
+"""Options that tests of their own are about, below or in the file that is named."""
 
 
 def test_every_option_of_every_command_has_a_case():

@@ -183,6 +183,7 @@ def test_dark_colours_by_the_system_and_by_choice(page):
     ground = "() => getComputedStyle(document.documentElement).backgroundColor"
     light = page.evaluate(ground)
     page.emulate_media(color_scheme="dark")
+    page.locator("html[data-theme=dark]").wait_for()
     dark = page.evaluate(ground)
     button = page.get_by_role("button", name="Dark colours")
     assert dark != light and button.get_attribute("aria-pressed") == "true"

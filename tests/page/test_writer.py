@@ -209,8 +209,12 @@ def test_the_command_shows_an_edit_of_ones_own(tiny, tmp_path, monkeypatch):
     options = ["page", "--out", str(tmp_path / "page"), "--edit", str(tmp_path / "My Edit")]
     outcome = CliRunner().invoke(app, options)
     assert outcome.exit_code == 1 and "give a question on its topic with --question" in outcome.output
-    outcome = CliRunner().invoke(app, [*options, "--question", "What is a stone?", "--home", "../index.html"])
+    load, devices = writer.load_model, []
+    monkeypatch.setattr(writer, "load_model", lambda name, device: (devices.append(device), load(name))[1])
+    options += ["--question", "What is a stone?", "--home", "../index.html", "--device", "cpu"]
+    outcome = CliRunner().invoke(app, options)
     assert outcome.exit_code == 0, outcome.output
+    assert devices == ["cpu"]
     manifest = json.loads((tmp_path / "page" / "manifest.json").read_text())
     (topic,) = manifest["topics"]
     assert (topic["id"], topic["name"], manifest["home"]) == ("my-edit", "My Edit", "../index.html")
