@@ -58,7 +58,7 @@ def say(text: object, style: str = "", to: Console | None = None) -> None:
 
 def broken_between_words(text: Text, width: int) -> list[Text]:
     """Break a text into lines of a width; a word that is longer has a line of its own, and is not broken."""
-    starts, used = list[int](), cell_len(text.plain[: -len(text.plain.lstrip()) or None])
+    starts, used = list[int](), len(text.plain) - len(text.plain.lstrip())  # of the line so far
     for word in re.finditer(r"\S+\s*", text.plain):
         if used and used + cell_len(word[0].rstrip()) > width:
             starts.append(word.start())
