@@ -58,14 +58,17 @@ async function start() {
 async function load() {
   $("load").hidden = true;
   $("loading").hidden = false;
+  $("loading").focus();
   status("Loading the model.");
   engine = await loadEngine(manifest, (share) => {
     $("progress").value = share;
     $("progress-words").textContent = share < 1 ? `Loading: ${Math.round(100 * share)}%` : "Starting the model";
   });
+  const focused = $("start").contains(document.activeElement);
   $("start").hidden = true;
   status("The model is ready.");
   unlock();
+  if (focused) ($("strength").disabled ? $("guess").querySelector("input") : $("strength")).focus();
   ask();
 }
 
@@ -109,7 +112,9 @@ function goOn(made) {
   $("recorded").textContent = made ? "Your prediction is recorded. Now move the slider to 1." : "Go on: move the slider to 1.";
   $("recorded").hidden = false;
   unlock();
-  if (engine) $("strength").focus();
+  // What had the focus is gone: it goes on to what is to be done next, and the page scrolls there.
+  const next = engine ? $("strength") : $("load").hidden ? $("recorded") : $("load");
+  next.focus();
 }
 
 function unlock() {
