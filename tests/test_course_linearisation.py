@@ -282,8 +282,12 @@ def test_before_and_after_leaves_the_base_model(model, tokenizer):
 def test_histograms_say_their_medians_in_words(monkeypatch):
     said = []
     monkeypatch.setattr("rmu_lab.course.confidence.show", lambda figure, alt: said.append(alt))
-    base_and_unlearned({"topic": ([1.0, 2.0, 3.0], torch.tensor([[7.0, float("nan")], [8.0, 9.0]]))}, title="T", xlabel="x")
+    values = [1.0, 2.0, 3.0], torch.tensor([[7.0, float("nan")], [8.0, 9.0]])
+    figure = base_and_unlearned({"topic": values}, title="T", xlabel="x")
     assert "median is 2," in said[0] and "unlearned model's 8," in said[0]
+    medians = figure.axes[0].lines[-2:]
+    assert [line.get_xdata()[0] for line in medians] == [2, 8]
+    assert all(max(line.get_ydata()) < 0.8 for line in medians)  # below the legend
 
 
 def test_what_is_left_over_lies_along_and_across(model, tokenizer):

@@ -141,10 +141,7 @@ def base_and_unlearned(
     series = {
         name: {"base": ("frozen", [*one]), "unlearned": ("steered", [*other])} for name, (one, other) in values.items()
     }
-    figure = distributions(series, title=title, xlabel=xlabel, limits=limits)
-    for axes in figure.axes:
-        for line in axes.lines:  # the medians end below the legend
-            line.set_ydata([0, 0.72])
+    figure = distributions(series, title=title, xlabel=xlabel, limits=limits, median_height=0.72)
     words = (
         f"{name}: the base model's median is {_described(one)}, the unlearned model's {_described(other)}."
         for name, (one, other) in values.items()

@@ -184,14 +184,23 @@ def curves(
 
 
 def distributions(
-    panels: Mapping[str, Mapping[str, Series]], *, title: str, xlabel: str, limits: tuple[float, float] | None = None
+    panels: Mapping[str, Mapping[str, Series]],
+    *,
+    title: str,
+    xlabel: str,
+    limits: tuple[float, float] | None = None,
+    median_height: float = 1.0,
 ) -> Figure:
-    """Histograms side by side, one panel per key, with each series' median as a line down to its label.
+    """Histograms side by side, one panel per key, with each series' median as a vertical line.
 
     Parameters
     ----------
     panels
         panel title -> label -> (role, values); NaN is left out.
+    limits
+        of the values that are drawn; by default all but the outermost two in a thousand to either side.
+    median_height
+        share of a panel's height that the medians' lines take; less than 1 lets them end below the legend.
     """
     figure, row = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.4), sharex=True, sharey=True, squeeze=False)
     finite = {
@@ -206,7 +215,7 @@ def distributions(
             look = ROLES[role]
             sns.histplot(x=values, bins=bins, stat="density", element="step", alpha=0.25, color=look.colour, ax=axes,
                          linestyle=look.line, linewidth=1.6, label=f"{label}: median {np.median(values):.3g}")  # fmt: skip
-            axes.axvline(np.median(values), color=look.colour, linestyle=look.line, linewidth=1)
+            axes.axvline(np.median(values), ymax=median_height, color=look.colour, linestyle=look.line, linewidth=1)
         axes.set(xlabel=xlabel, ylabel="density")
         axes.set_title(panel, fontweight="normal", fontsize=10)
         axes.legend(loc="upper left", frameon=True, fontsize=8.5)
