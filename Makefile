@@ -33,6 +33,7 @@ test: $(TESTABLE)
 
 browser: $(READY)
 	$(BIN)/python -m pip install $(PINS) -e ".[browser]"
+	test -f build/site/index.html || $(MAKE) site
 	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
 
 site: $(READY)

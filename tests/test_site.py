@@ -1,13 +1,17 @@
 """What the site is built by: addresses of pages, and the check of its links, which must see what is wrong."""
 
+import base64
+import io
 import json
 import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -121,3 +125,22 @@ def test_launches_install_the_pinned_torch():
     settings = json.loads(re.sub(r"^\s*//.*$", "", container, flags=re.M))
     assert f"torch=={pin} " in settings["postCreateCommand"]
     assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
+
+
+def test_pictures_of_a_notebook_become_files_with_their_room_kept(docs, tmp_path):
+    pytest.importorskip("sphinx", reason="Sphinx is not installed; `make site` installs it")
+    from docutils import nodes
+    from docutils.utils import new_document
+    from notebook_pictures import store_pictures
+
+    png = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(png, "PNG")
+    html = f'<img src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}" alt="bars" width="15">'
+    document = new_document("notebook")
+    document += nodes.raw("", html, format="html")
+    current = SimpleNamespace(docname="notebooks/00")
+    store_pictures(SimpleNamespace(env=SimpleNamespace(current_document=current), outdir=tmp_path), document)
+    (picture,) = (tmp_path / "_images").iterdir()
+    assert picture.read_bytes() == png.getvalue()
+    shape = 'style="aspect-ratio: 30 / 20" loading="lazy"'
+    assert document.astext() == f'<img {shape} src="../_images/{picture.name}" alt="bars" width="15">'

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import struct
 from pathlib import Path
 
 from docutils import nodes
@@ -15,7 +16,7 @@ from repository_pages import page_name
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
-_EMBEDDED = re.compile(r'<img\s([^>]*?)src="data:image/(png|jpeg);base64,([^"]+)"')
+_EMBEDDED = re.compile(r'<img\s([^>]*?)src="data:image/png;base64,([^"]+)"')
 
 
 def store_pictures(app: Sphinx, document: nodes.document) -> None:
@@ -23,13 +24,16 @@ def store_pictures(app: Sphinx, document: nodes.document) -> None:
     page = f"{page_name(app.env.current_document.docname)}.html"
 
     def stored(found: re.Match[str]) -> str:
-        attributes, kind, encoded = found.groups()
+        attributes, encoded = found.groups()
         picture = base64.b64decode(encoded)
-        name = f"_images/{hashlib.sha256(picture).hexdigest()}.{kind}"
+        name = f"_images/{hashlib.sha256(picture).hexdigest()}.png"
         path = Path(app.outdir, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture)
-        return f'<img {attributes}loading="lazy" src="{relative_uri(page, name)}"'
+        # The room that a picture will take is kept before it is loaded, or what stands below it would move.
+        width, height = struct.unpack(">II", picture[16:24])
+        shape = f'style="aspect-ratio: {width} / {height}" loading="lazy"'
+        return f'<img {attributes}{shape} src="{relative_uri(page, name)}"'
 
     for raw in document.findall(nodes.raw):
         if raw.get("format") == "html":
