@@ -51,6 +51,7 @@ def page(browser, address):
     browser.on("request", note_request)
     browser.on("console", note_console)
     browser.goto(address)
+    browser.locator("#load").wait_for()  # then the manifest is read
     yield browser
     browser.remove_listener("request", note_request)
     browser.remove_listener("console", note_console)
