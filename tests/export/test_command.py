@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from rmu_lab import UnlearnConfig, accuracy, cli, load_questions, unlearn
+from rmu_lab import Accuracy, RobustnessCard, UnlearnConfig, accuracy, cli, load_questions, unlearn
 from tests.conftest import made_up_texts, tiny_model
 from tests.export.fake_hub import TOKEN, running_hub
 from tests.test_evaluate import QUESTIONS
@@ -49,7 +49,44 @@ def test_a_model_with_its_scores(folder, tokenizer, tmp_path):
     assert str(accuracy(model, tokenizer, load_questions(questions))) in card
 
 
-def test_a_push_goes_to_a_private_repository(folder, tmp_path, monkeypatch):
+def test_a_lower_fidelity_takes_a_lower_rank(folder, tmp_path):
+    ranks = []
+    for fidelity in ("0.3", "0.99"):
+        assert run(folder, "--out", tmp_path / fidelity, "--fidelity", fidelity).exit_code == 0
+        ranks.append(json.loads((tmp_path / fidelity / "adapter_config.json").read_text())["r"])
+    assert ranks[0] < ranks[1]
+
+
+def test_the_card_shows_the_split_and_the_attacks_that_were_asked_for(folder, tmp_path):
+    rows = [row | {"split": "dev" if place else "test"} for place, row in enumerate(QUESTIONS)]
+    (tmp_path / "split.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    score = Accuracy.from_dict({"correct": "10", "predictions": "00", "style": "cloze"})
+    card = RobustnessCard({}, "base", CONFIG, score, score, {"relearn": "it was not asked for"}, {}, {}, 1.0)
+    card.save(tmp_path / "card.json")
+    given = ("--questions", tmp_path / "split.jsonl", "--split", "test", "--robustness", tmp_path / "card.json")
+    outcome = run(folder, "--out", tmp_path / "out", *given)
+    assert outcome.exit_code == 0, outcome.output
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "split.jsonl, test" in text and "of 1 questions" in text and "Not tried: relearn (it was not asked for)" in text
+
+
+def test_the_base_model_that_an_edit_names_is_loaded_only_if_one_agrees(folder, tmp_path):
+    def without_model(*options):
+        given = ["--edit", str(folder / "edit"), "--out", str(tmp_path / "out"), "--device", "cpu", *options]
+        return CliRunner().invoke(cli.app, ["export", *given])
+
+    refused = without_model()
+    assert refused.exit_code == 1 and "was not loaded" in " ".join(refused.output.split())
+    assert without_model("--yes").exit_code == 0
+
+
+def test_the_model_is_written_in_the_type_that_is_asked_for(folder, tmp_path):
+    outcome = run(folder, "--out", tmp_path / "out", "--format", "model", "--dtype", "bfloat16")
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_push_goes_to_a_private_repository_unless_it_is_to_be_public(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with running_hub() as hub:
@@ -57,6 +94,8 @@ def test_a_push_goes_to_a_private_repository(folder, tmp_path, monkeypatch):
         outcome = run(folder, "--out", tmp_path / "out", "--rank", 1, "--push", "me/edit")
         assert outcome.exit_code == 0, outcome.output
         assert hub.private == {"me/edit": True} and "adapter_config.json" in hub.files["me/edit"]
+        outcome = run(folder, "--out", tmp_path / "open", "--rank", 1, "--push", "me/open", "--public")
+        assert outcome.exit_code == 0 and hub.private["me/open"] is False
 
 
 @pytest.mark.parametrize(
