@@ -83,7 +83,9 @@ def main() -> int:
     for name, (notebook, begins) in PICTURES.items():
         shown = [png for alt, png in figures(NOTEBOOKS / f"{notebook}.ipynb").items() if alt.startswith(begins)]
         if len(shown) != 1:
-            faults.append(f"{notebook}.ipynb has {len(shown)} figures whose description begins with {begins!r}; mend PICTURES.")
+            faults.append(
+                f"{notebook}.ipynb has {len(shown)} figures whose description begins with {begins!r}; mend PICTURES."
+            )
             continue
         png = small(shown[0])
         if len(png) > LARGEST:
