@@ -106,8 +106,8 @@ def draw(found: Mapping[str, Any]) -> Figure:
     style()
     figure = plt.figure(figsize=INCHES, facecolor="white", layout="none")
     large = {"fontsize": 15.5, "weight": "bold"}
-    figure.text(0.03, 0.94, "A real language model forgets a topic and keeps the rest.", color=INK, **large)
-    hidden = "Remove one direction inside it, and much comes back: hidden, not erased."
+    figure.text(0.03, 0.94, "A real language model forgets a topic and keeps its general knowledge.", color=INK, **large)
+    hidden = "Remove one direction, and right choices come back: hidden, not erased."
     figure.text(0.03, 0.885, hidden, color=COLOURS[1], **large)
     for left, (name, question) in zip((0.03, 0.51), QUESTIONS.items(), strict=True):
         _card(figure, left, question, *(found["answers"][state][name] for state in STATES[:2]))
@@ -144,12 +144,12 @@ def _bars(axes: Axes, found: Mapping[str, Any]) -> None:
     scores, recovery = scores_of(found), Recovery.from_dict(found["ablation"])
     width, step = 0.2, 0.215
     for place, (state, colour) in enumerate(zip(STATES, COLOURS, strict=True)):
-        label = ("before unlearning", "after", f"after, {state}")[place]
+        label = ("before unlearning", "after unlearning", f"then {state}")[place]
         places = [(place - 1.5) * step, 1 + (place - 1) * step]
         interval_bars(axes, places, [each[place] for each in scores.values()], colour, label, width)
     control = random_direction(found)
     look = {"color": "#dddddd", "edgecolor": GREY, "hatch": "///", "linewidth": 0}
-    axes.bar(1.5 * step, control, width, label="after, a random one taken out", **look)
+    axes.bar(1.5 * step, control, width, label="then a random one taken out", **look)
     axes.text(1.5 * step, control + 0.02, f"{control:.0%}", ha="center", fontsize=10)
     _bracket(axes, -0.5 * step, 0.5 * step, 1.03, points(recovery.recovered))
     accuracy_axes(axes, [f"{name}: {len(each[0].correct)} questions" for name, each in scores.items()])

@@ -217,12 +217,6 @@ def test_the_course_is_handed_out_whole(edition, tmp_path):
         assert (out / link).exists()
 
 
-def test_the_wheel_holds_the_notebooks():
-    """As it holds data/, which `data_folder` finds in the same way."""
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert re.search(r"wheel\.force-include\]\ndata = .*\nnotebooks = \"rmu_lab/notebooks\"", text)
-
-
 def test_the_command_line_does_not_import_what_notebooks_are_run_with():
     program = (
         "import sys, rmu_lab.cli; print([m for m in ('nbclient', 'nbformat', 'matplotlib', 'rmu_lab.course') "

@@ -18,6 +18,7 @@ from .confidence import (
     correlations,
     given_confidence,
     given_logits,
+    mean_entropy,
     over_prompts,
     written_changes,
 )
@@ -141,6 +142,7 @@ __all__ = [
     "lowest_layer",
     "luck_figure",
     "mean_cosine_tests",
+    "mean_entropy",
     "mean_square",
     "measure_spread",
     "measure_sureness",

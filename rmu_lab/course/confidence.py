@@ -180,3 +180,8 @@ def correlations(logits: Tensor, with_these: Tensor) -> Tensor:
     """Correlate each row of logits, (tokens, V), with one vector of them over the vocabulary: (tokens,)."""
     rows, one = logits - logits.mean(dim=-1, keepdim=True), with_these - with_these.mean()
     return torch.nn.functional.cosine_similarity(rows, one, dim=-1)
+
+
+def mean_entropy(logits: Tensor) -> Tensor:
+    """Average over rows of logits, (tokens, V), the entropy of the next token in nats."""
+    return torch.distributions.Categorical(logits=logits).entropy().mean()

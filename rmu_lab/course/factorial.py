@@ -120,7 +120,7 @@ def floor_figure(
     axes.plot([0, len(single)], [start, start + sum(single)], color=GREY, linestyle=":", linewidth=2,
               label="if each change added what it does alone")  # fmt: skip
     axes.axhline(room, color="black", linewidth=1.5)
-    axes.text(0, room + 1.5, f"the floor: {room:.0f} points, where the model guesses", fontsize=9.5, va="bottom")
+    axes.text(0, room + 1.5, f"all there is to lose: after {room:.0f} points the model guesses", fontsize=9.5, va="bottom")
     axes.set(xlabel="how many of the changes are made", ylabel="points lost", xticks=[*by_rise])
     axes.set_ylim(min(0, *means) - 4, max(room + 12, start + sum(single) + 6))
     axes.set_title(title)
