@@ -9,7 +9,7 @@ from pathlib import PurePath, PureWindowsPath
 
 from ..packaged_models import PACKAGED_MODELS
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def base_model_of(model_name: str) -> BaseModel:
     packaged = PACKAGED_MODELS.get(model_name)
     if packaged is not None:
         return BaseModel(packaged.hub_id, True, packaged.licence, model_name)
-    if _HUB_ID.fullmatch(model_name) and not os.path.isdir(model_name):
+    if HUB_ID.fullmatch(model_name) and not os.path.isdir(model_name):
         return BaseModel(model_name, True, None, None)
     folder = PureWindowsPath(model_name) if "\\" in model_name else PurePath(model_name)
     return BaseModel(folder.name or "not named", False, None, None)

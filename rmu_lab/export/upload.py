@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -10,10 +9,10 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import RmuLabError
 from ..stored import sentence_of
+from .base_model import HUB_ID
 
 _SHARED = {".safetensors", ".gguf", ".json", ".jinja", ".txt", ".model", ".md"}
 """Endings of what the package and transformers write; files of other kinds, such as pickles, are not passed on."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def push_to_hub(
@@ -43,11 +42,11 @@ def push_to_hub(
     ------
     RmuLabError
         if the folder has no card, or files of other kinds; the name is none; the repository is public and `private` is
-        True; or the hub refuses or cannot be reached. Nothing is uploaded then.
+        True; or the hub refuses or cannot be reached. The repository holds nothing new then.
     """
     folder = Path(folder)
     _check_folder(folder)
-    if _HUB_ID.fullmatch(repo_id) is None:
+    if HUB_ID.fullmatch(repo_id) is None:
         raise RmuLabError(f"{repo_id!r} is no name of a repository; give 'owner/name', owner being your account.")
     api = HfApi(endpoint=endpoint, token=token)
     try:
