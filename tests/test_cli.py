@@ -498,13 +498,13 @@ def test_rows_of_question_sets_with_brackets_are_shown(folder, monkeypatch):
     assert outcome.exit_code == 0 and "[b]q[i].jsonl" in outcome.output and "[b]rows.jsonl" in outcome.output
 
 
-@pytest.mark.parametrize("options", [["claims"], ["claims", "--help"], ["--help"]])
+@pytest.mark.parametrize("options", [["claims", "--numbers"], ["claims", "--help"], ["--help"]])
 def test_a_terminal_without_the_letters_is_no_error(options):
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "COLUMNS": "200"}
     program = "import sys; from rmu_lab import cli; cli.app(sys.argv[1:])"
     outcome = in_a_process(program, *options, env=environment, text=False)
     assert outcome.returncode == 0 and b"Traceback" not in outcome.stderr, outcome.stderr[-500:]
-    if options == ["claims"]:
+    if "--numbers" in options:
         assert b"\\u2016" in outcome.stdout  # ‖
 
 
@@ -591,20 +591,6 @@ def test_attack_notices_the_unlearned_checkpoint(folder):
     assert unlearn_command(folder).exit_code == 0
     outcome = attack_command(folder, "--model", folder / "out")
     assert outcome.exit_code == 1 and "holds this edit already" in outcome.output
-
-
-@pytest.mark.slow
-def test_demo_forgets_and_keeps(monkeypatch):
-    """What the README's first command promises, on test questions that chose no setting."""
-    monkeypatch.setattr(cli.console, "width", 160)
-    outcome = RUN.invoke(cli.app, ["demo", "--device", "cpu"])
-    assert outcome.exit_code == 0, outcome.output
-    rows = re.findall(r"│ ([a-z ]+?) +│ +([\d.]+)% +│ +([\d.]+)% +│ ([+-][\d.]+) \[", outcome.output)
-    change = {topic: float(points) for topic, _, _, points in rows}
-    assert change["infectious disease"] <= -30
-    assert change["general knowledge"] >= -3
-    assert all(float(after) == pytest.approx(float(before) + float(points), abs=0.11) for _, before, after, points in rows)
-    assert "What is malaria" in outcome.output and "Unlearning took" in outcome.output
 
 
 def test_groups_of_commands_have_their_short_help_too():
