@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
 
 def cells_needed(notebook: nbformat.NotebookNode, call: str) -> nbformat.NotebookNode:
@@ -28,7 +29,7 @@ def cells_needed(notebook: nbformat.NotebookNode, call: str) -> nbformat.Noteboo
 
 
 def _names(cell: nbformat.NotebookNode) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(cell.source)))
+    return list(ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))))  # magics are no Python yet
 
 
 def _used(cell: nbformat.NotebookNode) -> set[str]:
