@@ -1,4 +1,5 @@
 # make demo | lab | test | bench: each sets up .venv first if it must; the second time that takes no time.
+# make check, make notebooks: the two halves of make test.
 # make site: the course's site, in build/site; every link of it is checked.
 # make browser: the course in JupyterLab in a Chromium without a window (apt-get install -y chromium); skipped without one.
 # make lowest | newest: the fast tests in a fresh .venv-lowest or .venv-newest, with the lowest versions of what
@@ -14,10 +15,10 @@ PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.vers
 # What lowest and newest run with, as pip finds it: on many machines one build of torch alone can be had.
 TORCH ?= torch==2.13.0
 
-# What `make test` runs of the course; .ci/run leaves the solutions out, for their time.
+# What `make notebooks` runs.
 NOTEBOOKS ?= notebooks
 
-.PHONY: demo lab test site browser bench lowest newest clean
+.PHONY: demo lab test check notebooks site browser bench lowest newest clean
 
 demo: $(READY)
 	$(BIN)/rmu-lab demo
@@ -26,12 +27,16 @@ demo: $(READY)
 lab: $(READY)
 	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-1000} $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
-test: $(TESTABLE)
+test: check notebooks
+
+check: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+notebooks: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope $(NOTEBOOKS)
 
 browser: $(READY)
