@@ -42,7 +42,7 @@ notebooks: $(TESTABLE)
 browser: $(READY)
 	$(BIN)/python -m pip install $(PINS) -e ".[browser]"
 	test -f build/site/index.html || $(MAKE) site
-	OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/browser
+	GOMP_SPINCOUNT=1000 $(BIN)/pytest -rs tests/browser
 
 site: $(READY)
 	$(BIN)/python -m pip install $(PINS) -e ".[docs]"
