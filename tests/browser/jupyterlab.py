@@ -189,7 +189,7 @@ def changed(cell: Locator, before: str, seconds: float = 60) -> None:
         if they do not within the time: a generous one, since a model may have to answer.
     """
     deadline = time.monotonic() + seconds
-    working = cell.locator("[role=status]", has_text="...")
+    working = cell.locator("[role=status]", has_text=re.compile(r"^The model is \w+ \.\.\.$"))
     while shown_by(cell) == before or working.count():
         assert time.monotonic() < deadline, f"The widget shows the same after {seconds:g} seconds: {before[:200]}"
         cell.page.wait_for_timeout(200)
