@@ -20,6 +20,7 @@ from tests.browser.jupyterlab import (
     run_all,
     running_lab,
     screenshot,
+    settle,
     shown_by,
     use_theme,
     widgets_of,
@@ -171,6 +172,7 @@ def test_a_widget_of_each_lesson_answers(lab, page, name):
         widgets_of(cell).last.click()
     else:
         move_slider(cell.locator(".jp-OutputArea .noUi-handle").first, -1)
+        settle(page)
         if shown_by(cell) == before:  # it stood at its end
             move_slider(cell.locator(".jp-OutputArea .noUi-handle").first, 1)
     changed(cell, before)
