@@ -343,13 +343,8 @@ def sweep(
             table.add_column(plain(name))
         for row in rows:
             setting = [plain(getattr(row.config, name, "")) if row.config else Text("base") for name in varied]
-            table.add_row(*setting, *(_share(row.scores[name]) if row.scores else "diverged" for name in asked))
+            table.add_row(*setting, *(row.scores[name].percent if row.scores else "diverged" for name in asked))
         console.print(table)
-
-
-def _share(score: Any) -> str:
-    low, high = score.interval
-    return f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}]"
 
 
 @app.command()

@@ -75,7 +75,7 @@ def _show(outcome: Duel) -> None:
     for name, label in stages.items():
         scores = (getattr(outcome.topic, name), getattr(outcome.general, name))
         if None not in scores:
-            table.add_row(label, *(f"{one.accuracy:.1%} [{one.interval[0]:.1%}, {one.interval[1]:.1%}]" for one in scores))
+            table.add_row(label, *(one.percent for one in scores))
     table.add_section()
     for label, name in (("Blue's edit", "forgotten"), ("Red's attack", "recovered")):
         table.add_row(label, str(getattr(outcome.topic, name)), str(getattr(outcome.general, name)))

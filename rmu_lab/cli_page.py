@@ -37,12 +37,14 @@ def page(
     The folder works on any static host. It needs no server of its own, and the page sends nothing anywhere.
     """
     with clear_errors():
-        from .page import serve_page, write_page
+        from .page.server import MANIFEST, serve_page
         from .page.topics import TOPICS
 
-        if serve and not edit and (out / "manifest.json").is_file():
+        if serve and not edit and (out / MANIFEST).is_file():
             say(f"{out} holds a page already, which is served as it is.")
         else:
+            from .page import write_page
+
             edits = [load_edit(folder) for folder in edit or []]
             topics = _topics(edit or [], edits, question or []) if edit or question else TOPICS
             with working("Training and scoring two edits ..." if not edits else "Scoring the edits ..."):

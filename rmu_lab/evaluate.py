@@ -41,8 +41,25 @@ class Accuracy:
     style: Style
 
     def __str__(self) -> str:
+        return f"{self.percent} of {len(self.correct)} questions"
+
+    @property
+    def percent(self) -> str:
+        """The share with its interval, such as ``"86.0% [77.9%, 91.5%]"``."""
         low, high = self.interval
-        return f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {len(self.correct)} questions"
+        return f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}]"
+
+    @classmethod
+    def of(cls, correct: tuple[bool, ...], predictions: tuple[int, ...], style: Style) -> Accuracy:
+        """Compute share and interval of questions that were answered.
+
+        Raises
+        ------
+        ZeroDivisionError
+            if there is no question.
+        """
+        right = sum(correct)
+        return cls(right / len(correct), wilson_interval(right, len(correct)), predictions, correct, style)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; predictions and right answers as strings with one digit for each question."""
@@ -64,8 +81,7 @@ class Accuracy:
             if it is not what `to_dict` gives.
         """
         right = tuple(mark == "1" for mark in plain["correct"])
-        interval = wilson_interval(sum(right), len(right))
-        score = cls(sum(right) / len(right), interval, tuple(map(int, plain["predictions"])), right, plain["style"])
+        score = cls.of(right, tuple(map(int, plain["predictions"])), plain["style"])
         if not set(plain["correct"]) <= {"0", "1"} or len(score.predictions) != len(right):
             raise ValueError("correct and predictions do not have a digit for each question")
         return checked(score)
@@ -133,7 +149,7 @@ def accuracy(
                   for of_options, row in zip(scores, rows, strict=True)]  # fmt: skip
     predictions = tuple(max(range(len(of_options)), key=of_options.__getitem__) for of_options in scores)
     correct = tuple(prediction == row["answer"] for prediction, row in zip(predictions, rows, strict=True))
-    return Accuracy(sum(correct) / len(correct), wilson_interval(sum(correct), len(correct)), predictions, correct, style)
+    return Accuracy.of(correct, predictions, style)
 
 
 @in_default_torch_state

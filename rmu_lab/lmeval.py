@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import NotFiniteError, RmuLabError
-from .estimates import wilson_interval
 from .evaluate import Accuracy, Style
 from .files import data_folder, digest
 from .models import input_device
@@ -368,8 +367,7 @@ def _accuracy(rows: Sequence[Mapping[str, Any]], metric: str) -> Accuracy:
         predictions.append(max(range(len(scores)), key=scores.__getitem__))
     correct = tuple(bool(row[metric]) for row in rows)
     style: Style = "letter" if all(option in LETTERS for row in rows for option in row["choices"]) else "cloze"
-    interval = wilson_interval(sum(correct), len(correct))
-    return Accuracy(sum(correct) / len(correct), interval, tuple(predictions), correct, style)
+    return Accuracy.of(correct, tuple(predictions), style)
 
 
 @contextmanager

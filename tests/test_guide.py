@@ -82,28 +82,6 @@ def test_no_command_and_no_python_hides_outside_its_fence(page):
 # -- links ------------------------------------------------------------------------------------------------------------
 
 
-def headings(path: Path) -> list[str]:
-    if path.suffix == ".ipynb":
-        cells = nbformat.read(path, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    else:
-        text = path.read_text(encoding="utf-8")
-    return [title.strip().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    assert targets
-    for target in targets:
-        if target.startswith("https://"):
-            continue
-        file, _, heading = target.partition("#")
-        place = page.parent / file if file else page
-        assert place.exists(), target
-        assert not heading or heading in headings(place), target
-
-
 def test_every_page_of_the_guide_is_linked():
     linked = {(page.parent / target).resolve() for page in PAGES
               for target in re.findall(r"\]\(([^)\s#]+\.md)\)", page.read_text(encoding="utf-8"))}  # fmt: skip

@@ -51,12 +51,13 @@ def github_id(heading: str) -> str:
 
 
 def ids(path: Path) -> set[str]:
-    """A notebook's by JupyterLab's rule, in which it is read; a page's by GitHub's, as the site's are.
+    """By JupyterLab's rule, which the site has too; a page's only where GitHub's rule gives the same.
 
     What two headings share leads to one of them only, and is left out.
     """
-    rule = jupyterlab_id if path.suffix == ".ipynb" else github_id
-    given = [rule(heading) for heading in headings(path)]
+    given = [jupyterlab_id(heading) for heading in headings(path)]
+    if path.suffix == ".md":
+        given = [each for each, heading in zip(given, headings(path), strict=True) if each == github_id(heading)]
     named = set(re.findall(r"^\(([\w-]+)\)=$|<a (?:id|name)=\"([\w-]+)\"", text_of(path), re.M))
     return {each for each in given if given.count(each) == 1} | {name for pair in named for name in pair if name}
 
@@ -87,11 +88,12 @@ def test_headings_have_ids_that_a_link_can_name(path):
 
 def test_a_dead_link_is_noticed(tmp_path):
     cell = nbformat.v4.new_markdown_cell(
-        "# 1. A, and b?\n\n## Two\n\n## Two\n\n[v](#Two) [x](#1.-A,-and-b?) [y](#1.-a) [z](there.md#top) [w](gone.md)"
+        "# 1. A, and b?\n\n## Two\n\n## Two\n\n[v](#Two) [x](#1.-A,-and-b?) [y](#1.-a) [z](there.md#top) "
+        "[u](there.md#end) [w](gone.md)"
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
     (tmp_path / "there.md").write_text(
-        "# Top\n\n[n](one.ipynb#1.-A,-and-b?) `[code](none.md)` [web](https://example.org/#x)\n"
+        "# Top\n\n## end\n\n[n](one.ipynb#1.-A,-and-b?) `[code](none.md)` [web](https://example.org/#x)\n"
     )
-    assert dead(tmp_path / "one.ipynb") == ["#Two", "#1.-a", "gone.md"]
+    assert dead(tmp_path / "one.ipynb") == ["#Two", "#1.-a", "there.md#top", "gone.md"]
     assert dead(tmp_path / "there.md") == []

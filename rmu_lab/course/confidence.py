@@ -74,11 +74,16 @@ def given_confidence(
         with evaluating(model):
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         counted = batch.counted()
-        log_p = logits[counted].float().log_softmax(dim=-1)
-        p = log_p.exp()
-        values.append(torch.stack([logits[counted].float().amax(dim=-1), p.amax(dim=-1), -(p * log_p).sum(dim=-1)]).cpu())
+        values.append(_measures(logits[counted].float()).cpu())
         text.append(counted.nonzero()[:, 0].cpu() + index * batch_size)
     return Confidence(torch.cat(values, dim=1), torch.cat(text))
+
+
+def _measures(logits: Tensor) -> Tensor:
+    """`MEASURES` of each row of logits, (tokens, V): (3, tokens)."""
+    log_p = logits.log_softmax(dim=-1)
+    p = log_p.exp()
+    return torch.stack([logits.amax(dim=-1), p.amax(dim=-1), -(p * log_p).sum(dim=-1)])
 
 
 def over_prompts(
@@ -184,4 +189,4 @@ def correlations(logits: Tensor, with_these: Tensor) -> Tensor:
 
 def mean_entropy(logits: Tensor) -> Tensor:
     """Average over rows of logits, (tokens, V), the entropy of the next token in nats."""
-    return torch.distributions.Categorical(logits=logits).entropy().mean()
+    return _measures(logits)[MEASURES.index("entropy")].mean()

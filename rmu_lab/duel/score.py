@@ -10,7 +10,7 @@ import torch
 
 from ..attacks import Subject
 from ..corpora import load_corpus
-from ..estimates import paired_interval, wilson_interval
+from ..estimates import paired_interval
 from ..evaluate import Accuracy, AccuracyChange, accuracy_change
 from ..models import load_model
 from ..questions import load_questions
@@ -189,9 +189,7 @@ def _part(stages: Stages, questions: slice) -> Stages:
 
 
 def _share(score: Accuracy, questions: slice) -> Accuracy:
-    right = score.correct[questions]
-    interval = wilson_interval(sum(right), len(right))
-    return Accuracy(sum(right) / len(right), interval, score.predictions[questions], right, score.style)
+    return Accuracy.of(score.correct[questions], score.predictions[questions], score.style)
 
 
 def _outside(topic: AccuracyChange, general: AccuracyChange, rules: Rules) -> list[str]:

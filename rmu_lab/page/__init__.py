@@ -1,9 +1,8 @@
-"""A static page that runs SmolLM2 in its reader's browser, with a slider from the base to the unlearned model."""
+"""A static page that runs SmolLM2 in its reader's browser, with a slider from the base to the unlearned model.
 
-from __future__ import annotations
+To serve a page that is written takes neither torch nor transformers: each name is looked up when it is first used.
+"""
 
-from .server import serve_page
-from .topics import Topic
-from .writer import write_page
+import lazy_loader
 
-__all__ = ["Topic", "serve_page", "write_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

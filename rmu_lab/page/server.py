@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import RmuLabError
 from ..stored import sentence_of
-from .writer import MANIFEST
 
+MANIFEST = "manifest.json"
+"""The file by which a folder is known to hold a page; it lists the others."""
 HOST = "127.0.0.1"
 PORT = 8000
 

@@ -26,12 +26,12 @@ from ..unlearning.config import UnlearnConfig
 from ..unlearning.result import UnlearnResult
 from ..unlearning.unlearn import unlearn
 from .npm import fetch_package, unpack_package
+from .server import MANIFEST
 from .topics import OTHERS, TOPICS, Topic
 from .wllama import COMPAT, VERSION, WLLAMA
 
 MODEL = "smollm2-135m"
 STATIC = Path(__file__).parent / "static"
-MANIFEST = "manifest.json"
 RANK = 4
 """Of the adapters. Rank 4 keeps 54% of the squared norm of the edit on infectious disease, and its effect: of 100 test
 questions 45 are answered correctly (whole edit 41, rank 1 40, base model 86), and 85 on general knowledge (83, 85, 85)."""
