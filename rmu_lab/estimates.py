@@ -8,12 +8,13 @@ Taught in notebook 10.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest, norm, pearsonr, quantile_test, sem
 from scipy.stats import t as student
 
@@ -104,13 +105,15 @@ def _decimals(width: float) -> int:
     return min(4, max(1, 1 - math.floor(math.log10(width))))
 
 
-def mean_of(values: Iterable[float], over: str) -> Number:
+def mean_of(values: Iterable[float], over: str, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Number:
     """Average repeated measurements, with Student's t interval of the mean.
 
     Parameters
     ----------
     over
         what was repeated, in the plural.
+    within
+        the values' range, at which the interval is cut.
 
     Raises
     ------
@@ -124,7 +127,100 @@ def mean_of(values: Iterable[float], over: str) -> Number:
         return Number(values[0], values[0], values[0], len(values), over)
     mean = fmean(values)
     low, high = student.interval(0.95, len(values) - 1, loc=mean, scale=sem(values))
-    return Number(mean, float(low), float(high), len(values), over)
+    return Number(mean, max(float(low), within[0]), min(float(high), within[1]), len(values), over)
+
+
+def geometric_mean_of(values: Iterable[float], over: str) -> Number:
+    """Average repeated ratios, with Student's t interval of the mean of their logarithms: it never reaches zero.
+
+    Parameters
+    ----------
+    over
+        what was repeated, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer than two, or one is not above zero.
+    """
+    values = [float(value) for value in values]
+    if values and min(values) <= 0:
+        raise RmuLabError(f"One of the ratios over {over} is {min(values)}; a geometric mean takes numbers above zero.")
+    return _on_scale(values, over, math.log, math.exp)
+
+
+def cosine_mean_of(values: Iterable[float], over: str) -> Number:
+    """Average repeated cosines or correlations, with Student's t interval on Fisher's scale: it stays within -1 and 1.
+
+    Parameters
+    ----------
+    over
+        what was repeated, in the plural.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer than two, or one does not lie between -1 and 1.
+    """
+    values = [float(value) for value in values]
+    if values and not -1 < min(values) <= max(values) < 1:
+        raise RmuLabError(f"One of the cosines over {over} does not lie between -1 and 1; give cosines.")
+    return _on_scale(values, over, math.atanh, math.tanh)
+
+
+def _on_scale(values: Sequence[float], over: str, there: Callable[[float], float], back: Callable[[float], float]) -> Number:
+    """The mean on a scale on which values have no bounds, put back."""
+    number = mean_of(map(there, values), over)
+    return Number(back(number.value), back(number.low), back(number.high), number.n, over)
+
+
+def crossed(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] | None = None, *, draws: int = 4000, seed: int = 0
+) -> Number:
+    """Bootstrap a statistic of means over directions and questions, both drawn anew together (Owen 2007).
+
+    Questions are the same for every direction, and directions for every question, so neither alone is the sample. Drawing n
+    things anew makes their mean vary by (n - 1) / n of what it should, which counts with three directions: the draws are
+    widened by as much (Rao and Wu 1988). With one direction only questions are drawn; the number says so.
+
+    Parameters
+    ----------
+    values
+        (cells, directions, questions) or (directions, questions). Cells, such as layers, are no sample.
+    statistic
+        takes the cells' means, (draws, cells), and gives one value for each draw; by default their mean.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[None] if values.ndim == 2 else values
+    statistic = statistic or (lambda means: means.mean(axis=1))
+    _, directions, questions = values.shape
+    random = np.random.default_rng(seed)
+    drawn = [_weights(random, n, draws) for n in (directions, questions)]
+    means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
+    value = float(statistic(values.mean(axis=(1, 2))[None])[0])
+    low, high = np.quantile(statistic(means), [0.025, 0.975])
+    over = "questions" if directions == 1 else "questions and directions"
+    return Number(value, min(float(low), value), max(float(high), value), questions, over)
+
+
+def _weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:
+    """(draws, n) weights of n things drawn anew, each draw's sum 1."""
+    weights = random.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    return 1 / n + (weights - 1 / n) * (n / max(1, n - 1)) ** 0.5
+
+
+def holm(p_values: Mapping[str, float], level: float = 0.05) -> set[str]:
+    """Return which of a family of tests are still significant when all are made together (Holm 1979).
+
+    The smallest p must lie below `level` / n, the next below `level` / (n - 1), and so on until one does not: the chance of
+    a single false one among them all stays below `level`.
+    """
+    kept: set[str] = set()
+    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        if p_values[name] > level / (len(p_values) - place):
+            break
+        kept.add(name)
+    return kept
 
 
 def median_of(values: Iterable[float], over: str) -> Number:

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
+from .models import last_logits
 from .questions import cloze_prompt
 from .scoring import differ, shares_prompts
 from .tables import rows_of
@@ -108,7 +109,11 @@ def write_greedily(
     alone = not shares_prompts(model)
     with evaluating(model), _greedy(model, tokenizer):
         output = cast(Any, model).generate(  # its type says nothing of generation
-            **prompts, max_new_tokens=new_tokens, return_dict_in_generate=True, output_logits=logits or alone
+            **prompts,
+            **last_logits(model, 1),
+            max_new_tokens=new_tokens,
+            return_dict_in_generate=True,
+            output_logits=logits or alone,
         )
         if alone:
             _check_generation(model, prompts["input_ids"], output.logits[0])

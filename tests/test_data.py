@@ -8,15 +8,20 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.questions import hard_table, table_row
 from rmu_lab import load_corpus, load_questions
 from rmu_lab.files import data_folder
 from rmu_lab.scorecard.sources import changed_code
+from rmu_lab.study.studied_models import MAIN as MAIN_MODEL
+from rmu_lab.study.studied_models import STUDIED
 
 CORPORA = {path.stem: load_corpus(path) for path in sorted((data_folder() / "corpora").glob("*.jsonl"))}
 QUESTIONS = {path.stem: load_questions(path) for path in sorted((data_folder() / "questions").glob("*.jsonl"))}
 AT_LEAST = {"forget_bio": 160, "forget_cyber": 160, "retain_general": 320, "retain_neighbours": 120}
 AT_LEAST |= {"bio": 300, "cyber": 300, "general": 400, "neighbours": 240, "rephrased": 100, "fill": 60}
-MAIN = ("bio", "cyber", "general", "neighbours")  # the other two are other wordings of these
+AT_LEAST |= {"bio_hard": 250, "cyber_hard": 250, "general_hard": 260}
+HARD = ("bio_hard", "cyber_hard", "general_hard")
+MAIN = ("bio", "cyber", "general", "neighbours", *HARD)  # the other two are other wordings of the first four
 TERMS = [line for line in (data_folder() / "forget_terms.txt").read_text().splitlines() if line and not line.startswith("#")]
 FORGET_TERM = re.compile(
     r"\b(?:" + "|".join(re.escape(t[:-1]) + r"\b" if t.endswith("$") else re.escape(t) for t in TERMS) + ")", re.I
@@ -64,7 +69,7 @@ def test_questions(name):
         assert rows["split"][:].count("dev") == pytest.approx(0.4 * len(rows), abs=3)
     for row in rows:
         assert row["question"].endswith("?") and not NEGATION.search(row["question"]), row["id"]
-        if name in ("general", "neighbours"):
+        if name in ("general", "neighbours", "general_hard"):
             assert not FORGET_TERM.search(row["question"] + " " + " ".join(row["choices"])), row["id"]
 
 
@@ -86,7 +91,10 @@ def test_position_and_length_give_nothing_away(name, split):
     assert share(max) < 0.35 and share(min) < 0.35
 
 
-@pytest.mark.parametrize(("questions", "corpus"), [("bio", "forget_bio"), ("cyber", "forget_cyber")])
+@pytest.mark.parametrize(
+    ("questions", "corpus"),
+    [(name, f"forget_{topic}") for topic in ("bio", "cyber") for name in (topic, f"{topic}_hard")],
+)
 def test_forget_questions_are_not_quotations(questions, corpus):
     passages = set().union(*(runs(row["text"], 7) for row in CORPORA[corpus]))
     assert not [row["id"] for row in QUESTIONS[questions] if runs(row["question"], 7) & passages]
@@ -133,19 +141,32 @@ def test_no_two_questions_are_alike():
     assert not [(a, b) for (a, one), (b, two) in pairs if len(one & two) >= 0.7 * min(len(one), len(two))]
 
 
+def stored_scores(model: str) -> dict:
+    name = "questions.json" if model == MAIN_MODEL else f"questions/{model}.json"
+    return json.loads((data_folder() / "results" / name).read_text(encoding="utf-8"))
+
+
 def test_stored_base_accuracy():
     """The stored numbers pass the bars that make the sets useful, and the data card's table shows them."""
-    from benchmarks.questions import table_row
-
-    rows = json.loads((data_folder() / "results" / "questions.json").read_text())["rows"]
     card = (data_folder() / "README.md").read_text()
-    for row in rows:
+    for row in stored_scores(MAIN_MODEL)["rows"]:
         assert len(load_questions(row["set"], row["split"])) == row["questions"]
         assert "| " + " | ".join(table_row(row)) + " |" in card
         bar = {"bio": 0.75, "cyber": 0.75, "general": 0.65, "neighbours": 0.65}.get(row["set"], 0.5)
         assert row["base model"]["accuracy"] > bar
         if row["set"] in MAIN:
             assert row["options alone"]["accuracy"] < 0.4
+
+
+def test_hard_sets_suit_the_largest_model():
+    """It knows most of them and not all, the options alone give little away, and the card shows what all models score."""
+    stored = {name: stored_scores(name) for name in STUDIED}
+    assert hard_table(stored) in (data_folder() / "README.md").read_text(encoding="utf-8")
+    largest = {row["set"]: row for row in stored["qwen2.5-coder-1.5b"]["whole sets"] if row["style"] == "letter"}
+    for name in HARD:
+        assert largest[name]["questions"] == len(load_questions(name))
+        assert 0.6 < largest[name]["base model"]["accuracy"] < 0.9
+        assert largest[name]["options alone"]["accuracy"] < 0.4
 
 
 def test_the_data_card_shows_what_was_measured(tmp_path):

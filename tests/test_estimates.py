@@ -6,6 +6,7 @@ import random
 import statistics
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -15,6 +16,10 @@ from rmu_lab import RmuLabError
 from rmu_lab.estimates import (
     Number,
     correlation_of,
+    cosine_mean_of,
+    crossed,
+    geometric_mean_of,
+    holm,
     mean_of,
     median_of,
     paired_interval,
@@ -186,3 +191,81 @@ def test_a_number_survives_being_stored(value, half, n):
 )
 def test_decimals_show_two_digits_of_the_width_and_one_place_at_least(width, text):
     assert str(Number(12.3456, 12.3456 - width / 2, 12.3456 + width / 2, 5, "texts")) == text
+
+
+# -- ranges -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=2, max_size=20))
+def test_a_geometric_mean_is_that_of_logarithms_and_stays_above_zero(ratios):
+    found = geometric_mean_of(ratios, "directions")
+    plain = mean_of(map(math.log, ratios), "directions")
+    assert math.log(found.value) == pytest.approx(plain.value, abs=1e-9)
+    assert 0 < found.low <= found.value <= found.high
+    turned = geometric_mean_of([1 / ratio for ratio in ratios], "directions")
+    assert turned.value == pytest.approx(1 / found.value)  # it does not matter which is divided by which
+    assert (turned.low, turned.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
+
+
+@given(st.lists(st.integers(-999, 999).map(lambda n: n / 1000), min_size=2, max_size=20))
+def test_a_mean_cosine_stays_a_cosine(cosines):
+    found = cosine_mean_of(cosines, "directions")
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert math.atanh(found.value) == pytest.approx(statistics.fmean(map(math.atanh, cosines)), abs=1e-6)
+
+
+def test_what_is_no_ratio_and_no_cosine_is_said():
+    with pytest.raises(RmuLabError, match=r"ratios over texts is 0\.0; a geometric mean takes numbers above zero"):
+        geometric_mean_of([1, 0], "texts")
+    with pytest.raises(RmuLabError, match="cosines over texts does not lie between -1 and 1"):
+        cosine_mean_of([0.5, 1.5], "texts")
+    for mean in (geometric_mean_of, cosine_mean_of):
+        with pytest.raises(RmuLabError, match="There is 1 value over texts"):
+            mean([0.5], "texts")
+
+
+def test_a_mean_within_a_range_is_cut_there():
+    free, cut = mean_of([0, 0, 0.2], "texts"), mean_of([0, 0, 0.2], "texts", within=(0, 1))
+    assert free.low < 0 == cut.low
+    assert (cut.value, cut.high) == (free.value, free.high)
+
+
+# -- questions and directions together --------------------------------------------------------------------------------
+
+
+def test_crossed_has_the_variance_of_both_samples():
+    """Of additive effects the variance of the mean is that of the directions' mean and that of the questions' mean."""
+    random = np.random.default_rng(0)
+    directions, questions = random.normal(size=(3, 1)), random.normal(size=(1, 50))
+    found = crossed(directions + questions, draws=40_000)
+    error = math.hypot(np.std(directions, ddof=1) / 3**0.5, np.std(questions, ddof=1) / 50**0.5)
+    assert found.value == pytest.approx((directions + questions).mean())
+    assert found.high - found.low == pytest.approx(2 * Z * error, rel=0.06)
+    assert (found.n, found.over) == (50, "questions and directions")
+
+
+def test_crossed_takes_no_cells_for_a_sample():
+    """The same numbers at ten layers are no more than at one."""
+    values = np.random.default_rng(1).normal(size=(1, 3, 40))
+    one, ten = crossed(values), crossed(np.repeat(values, 10, axis=0))
+    assert (one.value, one.low, one.high) == pytest.approx((ten.value, ten.low, ten.high))
+
+
+def test_crossed_takes_a_statistic_of_the_cells():
+    values = np.zeros((2, 3, 10))
+    values[1] = 1
+    assert crossed(values, lambda means: means.min(axis=1)).value == 0
+    assert crossed(values[:, :1]).over == "questions"
+
+
+@given(st.dictionaries(st.text(), st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_bonferroni_and_no_correction(p_values):
+    kept = holm(p_values)
+    assert {name for name, p in p_values.items() if p <= 0.05 / len(p_values)} <= kept
+    assert kept <= {name for name, p in p_values.items() if p <= 0.05}
+    for name in kept:
+        assert all(other in kept for other, p in p_values.items() if p < p_values[name])
+
+
+def test_holm_by_hand():
+    assert holm({"a": 0.01, "b": 0.03, "c": 0.04, "d": 0.005}) == {"a", "d"}  # 0.03 > 0.05 / 2

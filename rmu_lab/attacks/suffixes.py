@@ -264,22 +264,32 @@ class SuffixLoss:
             the loss, in nats per target token; its gradient with respect to the one-hot tokens, (tokens, vocabulary) on
             the CPU; and the norm of the gradient with respect to their embeddings.
         """
+        loss, gradient = self._embedding_gradient(suffix)
         embed = self.model.get_input_embeddings()
+        with torch.no_grad():
+            # Through the module, because some families scale their embeddings there.
+            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=input_device(self.model))
+            one_hot = gradient @ embed(vocabulary).float().T
+        return loss, one_hot.cpu(), gradient.norm().item()
+
+    def gradient_norm(self, suffix: Tensor) -> tuple[float, float]:
+        """Compute the loss of a suffix, (tokens,), and the norm of its gradient with respect to their embeddings."""
+        loss, gradient = self._embedding_gradient(suffix)
+        return loss, gradient.norm().item()
+
+    def _embedding_gradient(self, suffix: Tensor) -> tuple[float, Tensor]:
+        """Loss, and its gradient with respect to the suffix's embeddings, (tokens, d) float32."""
         ids = self._inputs(suffix[None].to(input_device(self.model)))
         start = 0 if self._cache is not None else len(self._before)
         place = slice(start, start + len(suffix))
         with torch.enable_grad():
-            embedded = embed(ids).detach()
+            embedded = self.model.get_input_embeddings()(ids).detach()
             leaf = embedded[:, place].clone().requires_grad_()
             whole = torch.cat([embedded[:, : place.start], leaf, embedded[:, place.stop :]], dim=1)
             logits = self._logits(whole)
             loss = torch.nn.functional.cross_entropy(logits[0], self._target)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        with torch.no_grad():
-            # Through the module, because some families scale their embeddings there.
-            vocabulary = torch.arange(len(embed.get_parameter("weight")), device=input_device(self.model))
-            one_hot = gradient[0].float() @ embed(vocabulary).float().T
-        return loss.item(), one_hot.cpu(), gradient.float().norm().item()
+        return loss.item(), gradient[0].float()
 
     def _inputs(self, suffixes: Tensor) -> Tensor:
         """Tokens from the suffix on, or from the beginning without a cache; the target's last token is never read."""

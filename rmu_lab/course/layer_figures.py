@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..estimates import Number
+from ..estimates import Number, crossed
 from ..evaluate import Accuracy
 from ..sweeps.choice import rows_at
-from ..sweeps.layer_search import crossed
 from ..unlearning.config import UnlearnConfig
 from .plots import GREY, ROLES, accuracy_axes, interval_bars
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import RmuLabError
-from ..estimates import Number
+from ..estimates import Number, crossed
 from ..unlearning.config import UnlearnConfig
 from .choice import Choice, Setting, choose, rows_at, setting_of
 
@@ -30,33 +30,6 @@ PLANS: dict[str, dict[int, str]] = {
 }
 """By how much is searched: which set's setting each layer gets."""
 METHODS = ("rmu", "adaptive_rmu")
-
-
-def crossed(
-    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] | None = None, *, draws: int = 4000, seed: int = 0
-) -> Number:
-    """Bootstrap a statistic of means over directions and questions, both drawn anew together (Owen 2007).
-
-    Questions are the same for every direction, and directions for every question, so neither alone is the sample.
-
-    Parameters
-    ----------
-    values
-        (cells, directions, questions) or (directions, questions).
-    statistic
-        takes the cells' means, (draws, cells), and gives one value for each draw; by default their mean.
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[None] if values.ndim == 2 else values
-    statistic = statistic or (lambda means: means.mean(axis=1))
-    _, directions, questions = values.shape
-    random = np.random.default_rng(seed)
-    drawn = [random.multinomial(n, np.full(n, 1 / n), size=draws) / n for n in (directions, questions)]
-    means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
-    value = float(statistic(values.mean(axis=(1, 2))[None])[0])
-    low, high = np.quantile(statistic(means), [0.025, 0.975])
-    over = "questions" if directions == 1 else "questions and directions"
-    return Number(value, min(float(low), value), max(float(high), value), questions, over)
 
 
 class LayerSearch:

@@ -1,0 +1,32 @@
+# What the scorecard offers. `lazy_loader` reads from here in which module each is found, at its first use: to list the
+# verdicts takes `stored_table` alone, to measure a claim takes torch.
+from .claim_table import as_json as as_json
+from .claim_table import markdown as markdown
+from .claim_table import rewrite as rewrite
+from .claims import CLAIMS as CLAIMS
+from .claims import Claim as Claim
+from .claims import claim_of as claim_of
+from .model_study import NotMeasuredError as NotMeasuredError
+from .model_study import Study as Study
+from .parts import PARTS as PARTS
+from .rules import Condition as Condition
+from .rules import Rule as Rule
+from .rules import above as above
+from .rules import below as below
+from .running import run_claim as run_claim
+from .running import run_parts as run_parts
+from .stored_table import stored_claims as stored_claims
+from .studied_models import STUDIED as STUDIED
+from .studied_models import StudiedModel as StudiedModel
+from .verdict_table import computed_claims as computed_claims
+from .verdicts import ARGUMENT_FAILS as ARGUMENT_FAILS
+from .verdicts import NOT_MEASURED as NOT_MEASURED
+from .verdicts import NOT_REPRODUCED as NOT_REPRODUCED
+from .verdicts import REPRODUCED as REPRODUCED
+from .verdicts import SCALE_DEPENDENT as SCALE_DEPENDENT
+from .verdicts import SYMBOLS as SYMBOLS
+from .verdicts import UNDECIDED as UNDECIDED
+from .verdicts import VERDICTS as VERDICTS
+from .verdicts import ClaimInWords as ClaimInWords
+from .verdicts import OnModel as OnModel
+from .verdicts import overall as overall
