@@ -1,59 +1,88 @@
-"""How close the advisor's proposal comes to the best of a grid around it, on a model of your choice.
+"""How near the advisor comes to a search on three models; its layer rule tuned on two of them and tested on the third.
 
-    python -m benchmarks.advisor --out data/results/advisor_smollm2.jsonl
-    python -m benchmarks.advisor --model gemma-3-270m --weights 1 --out data/results/advisor/gemma3-270m.jsonl
+    python -m benchmarks.study --model NAME --part settings --part advised
+    python -m benchmarks.advisor --json data/results/advisor.json
 
-The grid: the proposed layer, the middle and three quarters of the depth, each with the advisor's own numbers
-for it, times lr x {1/3, 1, 3} and alpha x {1/10, 1} (or other factors). Adaptive RMU, `dev` questions, one
-direction. The best is the least bio accuracy among settings that cost at most three points of general accuracy.
+The search is what `benchmarks.study` stored of each model: the advisor's own numbers at nine layers, at one and three times
+its learning rate, on `dev` questions. *Regret* is what the proposal forgets less, in points, than the best of these settings
+that costs at most five points of general accuracy; a proposal that costs more has all that the best one forgets as regret.
+The layer rule has one number, `SHARE`; each model in turn is left out, and the number that has the least mean regret on the
+other two is tried on it.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from rmu_lab import advise, load_corpus, load_model, load_questions, sweep
+from rmu_lab import advise, load_corpus, load_model
+from rmu_lab.files import write_json
+from rmu_lab.provenance import provenance
+from rmu_lab.study.model_study import BOUND, Study
+from rmu_lab.study.studied_models import STUDIED
+from rmu_lab.unlearning.advisor import SHARE, proposed_layer
 
-LOST = 0.03
+SHARES = [round(0.05 * step, 2) for step in range(20)]
+
+
+def separabilities(model_name: str) -> list[float]:
+    """How well forget and retain tokens are told apart after each block."""
+    model, tokenizer = load_model(model_name, device="cpu", dtype=STUDIED[model_name].dtype)
+    return [
+        row.separability
+        for row in advise(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general")).profile
+    ]
+
+
+def outcomes(study: Study) -> dict[int, list[tuple[float, float]]]:
+    """By layer, the points of bio and of general accuracy that its settings lose on dev, the advised learning rate first."""
+    base, *rows = study.rows("settings")
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in sorted(rows, key=lambda row: row.config.lr):
+        lost = [100 * (base.scores[name].accuracy - row.scores[name].accuracy) for name in ("bio", study.model.general)]
+        found.setdefault(row.config.layer, []).append((round(lost[0], 6), round(lost[1], 6)))
+    return found
+
+
+def regret(by_layer: dict[int, list[tuple[float, float]]], layer: int) -> float:
+    """What the proposal at the studied layer next to this one forgets less than the best cheap setting, in points."""
+    best = max(bio for settings in by_layer.values() for bio, general in settings if general <= 100 * BOUND)
+    bio, general = by_layer[min(by_layer, key=lambda at: (abs(at - layer), at))][0]
+    return best - bio if general <= 100 * BOUND else best
+
+
+def tuned(studied: dict[str, Any], names: list[str]) -> float:
+    """The share with the least mean regret on these models; of equal ones the middle."""
+    total = {
+        share: sum(regret(studied[name]["outcomes"], proposed_layer(studied[name]["separability"], share)) for name in names)
+        for share in SHARES
+    }
+    best = [share for share in SHARES if total[share] <= min(total.values()) + 1e-9]
+    return best[len(best) // 2]
 
 
 def main() -> None:
-    """Ask the advisor, run the grid, and compare."""
+    """Ask the advisor on each model, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="smollm2-135m", help="short name, path or hub id")
-    parser.add_argument("--questions", type=int, default=64, help="of each dev set, drawn with a fixed seed")
-    parser.add_argument("--rates", type=float, nargs="+", default=[1 / 3, 1.0, 3.0], help="times the proposed lr")
-    parser.add_argument("--weights", type=float, nargs="+", default=[0.1, 1.0], help="times the proposed alpha")
-    parser.add_argument("--out", type=Path, required=True, help="file of the rows")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
-    model, tokenizer = load_model(arguments.model, device="cpu")
-    texts = [load_corpus(name) for name in ("forget_bio", "retain_general")]
-    questions = {
-        name: load_questions(name, split="dev").shuffle(seed=0).select(range(arguments.questions))
-        for name in ("bio", "general")
-    }
-    advice = advise(model, tokenizer, *texts)
-    depth = len(advice.profile)
-    layers = dict.fromkeys((advice.layer, depth // 2, 3 * depth // 4))
-    proposal = advice.config()
-    settings = [proposal] + [
-        replace(own, lr=own.lr * rate, alpha=own.alpha * weight)
-        for own in map(advice.config, layers) for rate in arguments.rates for weight in arguments.weights
-    ]  # fmt: skip
-    base, proposed, *others = sweep(model, tokenizer, *texts, settings, questions, out=arguments.out)
-    rows = [proposed, *others]
-    cost = {row.key: base.scores["general"].accuracy - row.scores["general"].accuracy for row in rows if row.scores}
-    cheap = [row for row in rows if row.scores and cost[row.key] <= LOST]
-    best = min(cheap, key=lambda row: row.scores["bio"].accuracy) if cheap else None
-    console = Console()
-    for name, row in (("base", base), ("proposal", proposed), ("best of the grid", best)):
-        if row is None:
-            console.print(f"{name}: every setting costs more than {LOST:.0%} of general accuracy")
-            continue
-        config = row.config and {key: getattr(row.config, key) for key in ("layer", "beta", "alpha", "lr", "steps")}
-        console.print(f"{name}: bio {row.scores['bio']}, general {row.scores['general']} {config or ''}")
+    found = {name: {"separability": separabilities(name), "outcomes": outcomes(Study(name))} for name in STUDIED}
+    table = Table("model", "layer", f"regret, share {SHARE}", "share tuned on the others", "layer", "regret")
+    rows = []
+    for name, one in found.items():
+        layer = proposed_layer(one["separability"])
+        share = tuned(found, [other for other in found if other != name])
+        there = proposed_layer(one["separability"], share)
+        row = {"model": name, "layer": layer, "regret": regret(one["outcomes"], layer), "share left out": share}
+        rows.append(row | {"layer left out": there, "regret left out": regret(one["outcomes"], there)})
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in rows[-1].values()))
+    Console().print(table)
+    if arguments.json:
+        write_json(
+            arguments.json, {"benchmark": "advisor", "share": SHARE, "rows": rows, **found, "provenance": provenance()}
+        )
 
 
 if __name__ == "__main__":

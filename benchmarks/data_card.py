@@ -3,8 +3,8 @@
     python -m benchmarks.data_card [--json FILE] [--card FILE]
 
 Infectious disease, computer security, and both at once with a direction each, for as many steps and for as many steps of
-each; all `test` questions. ``--json`` stores the numbers, ``--card`` writes the table and two examples of each set, from
-what is stored and from the files, between the marks in `data/README.md`.
+each; all `test` questions. ``--json`` stores the numbers, ``--card`` writes the tables and two examples of each set,
+from what is stored and from the files, between the marks in `data/README.md`.
 """
 
 import argparse
@@ -16,11 +16,13 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.questions import hard_table
 from rmu_lab import UnlearnConfig, accuracy, accuracy_change, load_corpus, load_model, load_questions, unlearn
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.files import data_folder, write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.scorecard.claim_table import put_between
+from rmu_lab.study.studied_models import MAIN, STUDIED
 
 SETS = ("bio", "cyber", "general", "neighbours")
 DEMO = UnlearnConfig()  # what `rmu-lab demo` takes
@@ -99,6 +101,14 @@ def write_card(card: Path, stored: Mapping[str, Any]) -> None:
     """Put table and examples into the data card."""
     put_between(card, "results", results_table(stored["rows"]))
     put_between(card, "examples", examples())
+    put_between(card, "hard", hard_table(stored_scores()))
+
+
+def stored_scores() -> dict[str, Any]:
+    """What every model of the study scores before unlearning, as `benchmarks.questions` stored it."""
+    folder = data_folder() / "results"
+    files = {name: folder / ("questions.json" if name == MAIN else f"questions/{name}.json") for name in STUDIED}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
 
 
 def main() -> None:

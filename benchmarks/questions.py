@@ -24,8 +24,6 @@ from rmu_lab.study.studied_models import MAIN, STUDIED
 
 COLUMNS = ("set", "split", "questions", "base model", "options alone")
 HARD = ("bio_hard", "cyber_hard", "general_hard")
-LARGER = ("bio", "cyber", "general", *HARD)
-"""Sets that models other than SmolLM2 are asked."""
 
 
 def options_alone(row: Mapping[str, Any]) -> str:
@@ -77,9 +75,8 @@ def measure(model_name: str) -> dict[str, list[dict[str, Any]]]:
         {"set": name, "split": split} | scores(load_questions(name, split=split), "cloze")
         for name in names if model_name == MAIN for split in ("dev", "test")
     ]  # fmt: skip
-    sets = HARD if model_name == MAIN else LARGER
     whole = [
-        {"set": name, "style": style} | scores(load_questions(name), style) for name in sets for style in ("letter", "cloze")
+        {"set": name, "style": style} | scores(load_questions(name), style) for name in HARD for style in ("letter", "cloze")
     ]
     return {"rows": rows, "whole sets": whole}
 

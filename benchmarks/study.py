@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rmu_lab.study.model_study import Study
-from rmu_lab.study.parts import PARTS, SETTINGS
+from rmu_lab.study.parts import ADVISED, BY_ADVICE, PARTS, SETTINGS
 from rmu_lab.study.running import run_parts
 from rmu_lab.study.studied_models import MAIN, STUDIED
 
@@ -22,11 +22,11 @@ def main(given: list[str] | None = None) -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=MAIN, choices=list(STUDIED))
-    parser.add_argument("--part", action="append", choices=[SETTINGS, *PARTS], help="by default all, in their order")
+    parser.add_argument("--part", action="append", choices=[*BY_ADVICE, *PARTS], help="by default all, in their order")
     parser.add_argument("--out", type=Path, help="folder; by default data/results/study/MODEL")
     arguments = parser.parse_args(given)
     study, console = Study(arguments.model, arguments.out), Console()
-    for name, seconds in run_parts(study, arguments.part or [SETTINGS, *PARTS]):
+    for name, seconds in run_parts(study, arguments.part or [SETTINGS, *PARTS, ADVISED]):
         console.print(f"{study.model.title}, {name}: {seconds / 60:.1f} minutes")
         if name == SETTINGS:
             chosen = study.chosen

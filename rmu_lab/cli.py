@@ -13,7 +13,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.table import Table
@@ -78,25 +78,33 @@ def main(
 
 
 @app.command()
-def demo(device: Device = None) -> None:
-    """Make SmolLM2 forget infectious disease, and show what it answers before and after."""
+def demo(
+    model_name: Annotated[
+        str, typer.Option("--model", help="smollm2-135m, gemma-3-270m or qwen2.5-coder-1.5b.")
+    ] = "smollm2-135m",
+    device: Device = None,
+) -> None:
+    """Make a real model forget infectious disease, and show what it answers before and after."""
     with clear_errors():
         from . import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
+        from .study.studied_models import STUDIED
 
-        start = time.perf_counter()
-        with working("Loading SmolLM2-135M ..."):
-            model, tokenizer = load_model(device=device)
+        config, start = UnlearnConfig.for_model(model_name), time.perf_counter()
+        title, style = STUDIED[model_name].title, STUDIED[model_name].style
+        with working(f"Loading {title} ..."):
+            model, tokenizer = load_model(model_name, device=device)
         questions = {
             topic: load_questions(name, split="test").shuffle(seed=0).select(range(DEMO_QUESTIONS))
             for topic, name in DEMO_TOPICS.items()
         }
 
         def score() -> dict:
-            return {topic: accuracy(model, tokenizer, rows, progress=False) for topic, rows in questions.items()}
+            return {
+                topic: accuracy(model, tokenizer, rows, style=style, progress=False) for topic, rows in questions.items()
+            }
 
         with working("Asking questions before ..."):
             before, answers_before = score(), answers(model, tokenizer, DEMO_PROMPTS)
-        config = UnlearnConfig()
         with working(f"Unlearning: {config.method}, layer {config.layer}, {config.steps} steps ..."):
             result = unlearn(
                 model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"), config, progress=False
@@ -105,7 +113,7 @@ def demo(device: Device = None) -> None:
             after, answers_after = score(), answers(model, tokenizer, DEMO_PROMPTS)
 
         table = Table("topic", "before", "after", "change [95% interval]")
-        table.title = f"Accuracy on {DEMO_QUESTIONS} test questions each"
+        table.title = f"{title}, accuracy on {DEMO_QUESTIONS} test questions each, by {style}"
         for topic in questions:
             change = accuracy_change(before[topic], after[topic])
             table.add_row(topic, f"{before[topic].accuracy:.1%}", f"{after[topic].accuracy:.1%}", str(change))
@@ -118,7 +126,7 @@ def demo(device: Device = None) -> None:
         console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
 
 
-# What most runs change; an option that is left out leaves the method's own default.
+# What most runs change; an option that is left out leaves the method's own default, or what was chosen for a packaged model.
 @app.command()
 def unlearn(
     forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
@@ -152,7 +160,7 @@ def unlearn(
         load_plugins(plugin)
         kind = config_class(method)
         given = {name: typed([kind], name, value) for name, value in chosen_settings(named, others).items()}
-        config = config_of(method, given)
+        config = config_of(method, {**_for_model(method, model), **given})
         check_folder(out)
         texts = load_corpus(forget), load_corpus(retain)
         loaded, tokenizer = load_model(model, device=device, dtype=dtype, device_map=device_map)
@@ -166,6 +174,14 @@ def unlearn(
             f"{method}: {steps_taken} {'step' if steps_taken == 1 else 'steps'} in {result.seconds:.1f} s; "
             f"at the last one {last}. Written to {out}"
         )
+
+
+def _for_model(method: str, model: str) -> dict[str, Any]:
+    """The settings of RMU and Adaptive RMU that were chosen for a packaged model."""
+    from .unlearning.config import SteeringMethod
+    from .unlearning.model_settings import MODEL_SETTINGS
+
+    return MODEL_SETTINGS.get(model, {}) if method in get_args(SteeringMethod) else {}
 
 
 def _save(out: Path, result: UnlearnResult, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -444,7 +444,7 @@ def test_a_piped_demo_says_what_it_does_line_by_line(monkeypatch):
     assert isinstance(outcome.exception, Stop)
     asked = "Asking questions before ..."
     unlearning = "Unlearning: adaptive_rmu, layer 7, 40 steps ..."
-    assert seen == ["Loading SmolLM2-135M ...", asked, asked, asked, unlearning, unlearning]
+    assert seen == ["Loading SmolLM2 135M ...", asked, asked, asked, unlearning, unlearning]
 
 
 def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
@@ -455,13 +455,13 @@ def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
     monkeypatch.setattr(cli, "console", console)
     monkeypatch.setattr(cli, "DEMO_QUESTIONS", 2)
     for name, value in {
-        "load_model": lambda **_: (model, tokenizer),
+        "load_model": lambda *_, **__: (model, tokenizer),
         "load_questions": lambda *_, **__: rows,
         "answers": lambda *_: [HOSTILE, "[b]", "c"],
         "load_corpus": lambda _: made_up_texts(8, 1),
     }.items():
         monkeypatch.setattr(f"rmu_lab.{name}", value)
-    monkeypatch.setattr("rmu_lab.UnlearnConfig", lambda: UnlearnConfig(layer=3, steps=1))
+    monkeypatch.setattr("rmu_lab.UnlearnConfig.for_model", lambda _name: UnlearnConfig(layer=3, steps=1))
     outcome = RUN.invoke(cli.app, ["demo"], color=True)
     assert outcome.exit_code == 0, outcome.output
     assert "\x1b]0;" not in outcome.output and "\x9b" not in outcome.output and "\u202e" not in outcome.output

@@ -8,12 +8,12 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.data_card import stored_scores
 from benchmarks.questions import hard_table, table_row
 from rmu_lab import load_corpus, load_questions
 from rmu_lab.files import data_folder
 from rmu_lab.scorecard.sources import changed_code
 from rmu_lab.study.studied_models import MAIN as MAIN_MODEL
-from rmu_lab.study.studied_models import STUDIED
 
 CORPORA = {path.stem: load_corpus(path) for path in sorted((data_folder() / "corpora").glob("*.jsonl"))}
 QUESTIONS = {path.stem: load_questions(path) for path in sorted((data_folder() / "questions").glob("*.jsonl"))}
@@ -141,15 +141,10 @@ def test_no_two_questions_are_alike():
     assert not [(a, b) for (a, one), (b, two) in pairs if len(one & two) >= 0.7 * min(len(one), len(two))]
 
 
-def stored_scores(model: str) -> dict:
-    name = "questions.json" if model == MAIN_MODEL else f"questions/{model}.json"
-    return json.loads((data_folder() / "results" / name).read_text(encoding="utf-8"))
-
-
 def test_stored_base_accuracy():
     """The stored numbers pass the bars that make the sets useful, and the data card's table shows them."""
     card = (data_folder() / "README.md").read_text()
-    for row in stored_scores(MAIN_MODEL)["rows"]:
+    for row in stored_scores()[MAIN_MODEL]["rows"]:
         assert len(load_questions(row["set"], row["split"])) == row["questions"]
         assert "| " + " | ".join(table_row(row)) + " |" in card
         bar = {"bio": 0.75, "cyber": 0.75, "general": 0.65, "neighbours": 0.65}.get(row["set"], 0.5)
@@ -160,7 +155,7 @@ def test_stored_base_accuracy():
 
 def test_hard_sets_suit_the_largest_model():
     """It knows most of them and not all, the options alone give little away, and the card shows what all models score."""
-    stored = {name: stored_scores(name) for name in STUDIED}
+    stored = stored_scores()
     assert hard_table(stored) in (data_folder() / "README.md").read_text(encoding="utf-8")
     largest = {row["set"]: row for row in stored["qwen2.5-coder-1.5b"]["whole sets"] if row["style"] == "letter"}
     for name in HARD:

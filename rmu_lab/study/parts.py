@@ -24,7 +24,7 @@ PROMPTS = (
     "Yesterday evening my sister cooked",
 )
 METHODS: tuple[SteeringMethod, ...] = ("rmu", "adaptive_rmu")
-RATES = (1.0, 3.0)
+RATES = (1.0, 3.0, 10.0)
 """Times the advisor's learning rate."""
 MULTIPLES = {"‖h‖ / 4": 0.25, "2 ‖h‖": 2.0, "10 ‖h‖": 10.0}
 STEPS = (10, 40, 80)
@@ -34,11 +34,13 @@ DIRECTIONS = range(310, 322)
 """Seeds for what is measured on many directions; a model takes as many as its time allows."""
 
 
-SETTINGS = "settings"
+SETTINGS, ADVISED = "settings", "advised"
+BY_ADVICE = (SETTINGS, ADVISED)
+"""Parts whose settings the advisor proposes; they are no entries of `PARTS`, as they need the model."""
 
 
 def settings_part(advice: Advice) -> SweepPart:
-    """Return the part that all others come after: the advisor's numbers at every layer, at two rates, on dev."""
+    """Return the part that all others come after: the advisor's numbers at every layer, at three rates, on dev."""
 
     def proposals(study: Study) -> list[MethodConfig]:
         return [
@@ -50,6 +52,11 @@ def settings_part(advice: Advice) -> SweepPart:
     return SweepPart(SETTINGS, proposals, split="dev")
 
 
+def advised_part(advice: Advice) -> SweepPart:
+    """Return the part that trains exactly what the advisor proposes."""
+    return SweepPart(ADVISED, lambda _study: [advice.config(seed=seed) for seed in SEEDS])
+
+
 def _layers(study: Study) -> list[MethodConfig]:
     """One setting for all layers, both methods."""
     return [study.steered(method, seed, layer=at) for method in METHODS for at in study.model.layers for seed in SEEDS]
@@ -58,8 +65,8 @@ def _layers(study: Study) -> list[MethodConfig]:
 def _own(study: Study) -> list[MethodConfig]:
     """What dev chose for one layer of each third; RMU, of which only the last is in question, has as many times the norm."""
     chosen = [study.best_at(layer) for layer in study.own_layers]
-    pairs = [*((own, "adaptive_rmu") for own in chosen), (chosen[-1], "rmu")]
-    return [dataclasses.replace(own, method=method, seed=seed) for own, method in pairs for seed in SEEDS]
+    settings = [*chosen, dataclasses.replace(chosen[-1], method="rmu")]
+    return [dataclasses.replace(own, seed=seed) for own in settings for seed in SEEDS]
 
 
 def _below(study: Study) -> list[MethodConfig]:

@@ -17,7 +17,7 @@ from ..files import read_json_lines, results_folder
 from ..unlearning.config import UnlearnConfig
 from .measured import stored_numbers
 from .model_study import Study, not_measured
-from .parts import MULTIPLES, PARTS, STEPS
+from .parts import ADVISED, MULTIPLES, PARTS, STEPS
 from .studied_models import MAIN
 
 if TYPE_CHECKING:
@@ -197,6 +197,12 @@ def read_chosen(study: Study) -> Numbers:
             for topic in PARTS[part].sets:  # type: ignore[union-attr]
                 found[f"{title}, {topic} by {words}: points lost"] = crossed(lost(study, part, topic, [{"method": method}]))
     return found
+
+
+def read_advised(study: Study) -> Numbers:
+    """Read what the advisor's proposal loses, without any search."""
+    sets = {"bio": "infectious disease", study.model.general: "general"}
+    return {f"{words}: points lost": crossed(lost(study, ADVISED, topic, [{}])) for topic, words in sets.items()}
 
 
 # -- Eq 20-22: stored by benchmarks.attacks, on SmolLM2 only ----------------------------------------------------------

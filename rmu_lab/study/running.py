@@ -18,7 +18,7 @@ from ..unlearning.advisor import advise
 from .claims import Claim
 from .measured import measure_and_store
 from .model_study import MeasuredPart, Part, Study, SweepPart
-from .parts import PARTS, SETTINGS, settings_part
+from .parts import PARTS, SETTINGS, advised_part, settings_part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +47,8 @@ def run_parts(study: Study, names: Iterable[str]) -> Iterator[tuple[str, float]]
             loaded[dtype] = load_model(study.model.name, device="cpu", dtype=dtype)
         model, tokenizer = loaded[dtype]
         if part is None:
-            part = settings_part(advise(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general")))
+            advice = advise(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"))
+            part = settings_part(advice) if name == SETTINGS else advised_part(advice)
         run_part(study, part, model, tokenizer)
         yield name, time.perf_counter() - start
 

@@ -10,7 +10,7 @@ notebook 05's appendix on the advisor.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,11 @@ FOLDS = 4
 # Rules of thumb, each used where its reason is given. All but BETA and DEPTHS were set by SmolLM2-135M's defaults.
 BETA = 5.0  # Dang et al. 2024 tried 2, 3, 5 and 10 and report 5
 DEPTHS = (1 / 6, 1 / 3)  # of the model; published settings: 7 of 32, 7 of 32, 15 of 60
+SHARE = 0.3  # of the best layer's separability beyond chance, below which those depths are left for higher ones
 TOLERANCE = 0.29  # of its norm: a retain token moved so far costs as much as a forget token not moved at all
 STEPS = 40  # for each topic
 PATH = 0.5  # of the way that Adam's steps would cover if all of them agreed, in units of the way to the target
-TURN = 1.0  # the same where a norm follows: what they would add to the matrix's output, in units of that output
+TURN = 3.0  # the same where a norm follows: what they would add to the matrix's output, in units of that output (Gemma 3)
 POSITIVE_COSINE = 0.75**0.5  # cos(u, 1) of a direction with entries from U(0, 1)
 
 
@@ -129,7 +130,7 @@ def advise(
     Where a norm follows the matrix (Gemma 2 and 3, GLM-4, OLMo 2), the size of its output is lost, and only what is added
     in relation to what is there, of root mean square o, turns it. There
 
-        lr    = (sum of o_k) / (T * sum over k = l-2 .. l of ||m_k(forget) - m_k(retain)||_1)
+        lr    = 3 * (sum of o_k) / (T * sum over k = l-2 .. l of ||m_k(forget) - m_k(retain)||_1)
 
     Parameters
     ----------
@@ -162,7 +163,7 @@ def advise(
     (batch,) = token_batches(tokenizer, together, len(together), max_length)
     profile = _profile(model, batch.to(input_device(model)), len(chosen["forget"]))
     hidden_size = model.config.get_text_config(decoder=True).hidden_size
-    layer = max(_candidates(profile), key=lambda index: profile[index].separability)
+    layer = proposed_layer([row.separability for row in profile])
     numbers = _numbers(profile, layer, hidden_size, BETA, STEPS)
     return Advice(
         model_name=model.name_or_path or "",
@@ -279,8 +280,23 @@ def separability(hidden: Tensor, counted: Tensor, is_forget: Tensor) -> float:
 # Proposing
 
 
-def _candidates(profile: tuple[LayerProfile, ...]) -> range:
-    low, high = (max(2, round(share * len(profile))) for share in DEPTHS)
+def proposed_layer(separabilities: Sequence[float], share: float = SHARE) -> int:
+    """Choose the layer at which forget and retain tokens are told apart best, between a sixth and a third of the depth.
+
+    If they are hardly told apart there, which is less than `share` of what is reached beyond chance at the best layer from
+    there on, then the first layer above where they are.
+    """
+    among = _candidates(len(separabilities))
+    beyond_chance = [value - 0.5 for value in separabilities]
+    wanted = share * max(beyond_chance[among[0] :])
+    best = max(among, key=lambda layer: beyond_chance[layer])
+    if beyond_chance[best] >= wanted:
+        return best
+    return next(layer for layer in range(among[-1], len(separabilities)) if beyond_chance[layer] >= wanted)
+
+
+def _candidates(n_blocks: int) -> range:
+    low, high = (max(2, round(share * n_blocks)) for share in DEPTHS)
     return range(low, high + 1)
 
 
@@ -303,14 +319,14 @@ def _numbers(profile: tuple[LayerProfile, ...], layer: int, size: int, beta: flo
 def _reasons(
     model: PreTrainedModel, profile: tuple[LayerProfile, ...], layer: int, numbers: dict[str, float], topics: int
 ) -> dict[str, str]:
-    here, among = profile[layer], _candidates(profile)
+    here, among = profile[layer], _candidates(len(profile))
     best = max(row.separability for row in profile)
     relative = numbers["lr"] * STEPS / statistics.fmean(block.weight_rms for block in profile[layer - 2 : layer + 1])
     agreed, rule = "would move forget text half of the way to its target", "Half is a rule of thumb from SmolLM2-135M"
     if here.normalised:
-        rule = "As much is a guess"
+        rule = "Three times is a rule of thumb from Gemma 3 270M"
         agreed = (
-            "would add to what the matrices put out as much as is there (a norm follows them, so only this ratio counts)"
+            "would add to what the matrices put out three times what is there (a norm follows them, so only this ratio counts)"
         )
     lr = (
         f"Measured: {STEPS} steps of Adam at this rate, if all agreed, {agreed}; entries change by up to {relative:.1f} "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from ..errors import RmuLabError
+from .model_settings import MODEL_SETTINGS
 
 SteeringMethod = Literal["rmu", "adaptive_rmu"]
 NormPer = Literal["token", "text", "first batch"]
@@ -205,6 +206,28 @@ class UnlearnConfig(MethodConfig):
             "adam_epsilon": 1e-6,
         }
         return cls(**{**published, **changes})
+
+    @classmethod
+    def for_model(cls, name: str, **changes: Any) -> UnlearnConfig:
+        """Return the settings that `dev` questions chose for a packaged model, with `changes` of single fields.
+
+        For any other model let `advise` propose some. Taught in notebook 09.
+
+        Parameters
+        ----------
+        name
+            of the model, as `load_model` takes it: ``"smollm2-135m"``, ``"gemma-3-270m"`` or ``"qwen2.5-coder-1.5b"``.
+
+        Raises
+        ------
+        RmuLabError
+            if it is none of these, or a change is out of range.
+        """
+        if name not in MODEL_SETTINGS:
+            raise RmuLabError(
+                f"There are no settings for {name!r}, only for {', '.join(MODEL_SETTINGS)}; let advise() propose some."
+            )
+        return cls(**{**MODEL_SETTINGS[name], **changes})
 
     @property
     def window(self) -> range:

@@ -14,11 +14,11 @@ from rmu_lab.scorecard import CLAIMS as FIRST_EDITION
 from rmu_lab.study import CLAIMS, PARTS, STUDIED, NotMeasuredError, Study, computed_claims, markdown, measurements, readings
 from rmu_lab.study.claim_table import as_json
 from rmu_lab.study.model_study import SEEDS, MeasuredPart, SweepPart
-from rmu_lab.study.parts import SETTINGS
+from rmu_lab.study.parts import BY_ADVICE, SETTINGS
 from rmu_lab.study.running import run_claim, run_parts
 from rmu_lab.study.staleness import stale
 from rmu_lab.study.studied_models import MAIN, StudiedModel, studied
-from rmu_lab.study.verdicts import NOT_MEASURED, UNDECIDED
+from rmu_lab.study.verdicts import NOT_MEASURED, SYMBOLS, UNDECIDED
 from tests.conftest import tiny_model
 
 STORED = [
@@ -65,6 +65,7 @@ def test_directions_are_none_of_those_that_rules_were_changed_by():
 def test_every_part_is_asked_for_by_a_claim_and_every_claim_knows_its_parts():
     asked = {name for claim in CLAIMS.values() for name in claim.parts}
     assert asked <= set(PARTS)
+    assert not set(BY_ADVICE) & set(PARTS)
     assert set(PARTS) - asked == {"chosen", "chosen_letter"}  # what the documentation says of each model
     assert all(claim.parts or claim.line for claim in CLAIMS.values())
 
@@ -93,6 +94,21 @@ def test_dev_chooses_what_forgets_most_among_what_is_cheap():
     assert study.best_of([rows[0], rows[1]], "adaptive_rmu").layer == 3  # where all cost too much, the cheapest
     broken = dataclasses.replace(rows[2], error="diverged", scores={})
     assert study.best_of([rows[0], broken, rows[3]], "adaptive_rmu").layer == 7
+
+
+@pytest.mark.parametrize("model", [name for name in STUDIED if name != MAIN])
+def test_the_packaged_settings_of_the_larger_models_are_those_that_dev_chose(model):
+    ours, chosen = UnlearnConfig.for_model(model), Study(model).chosen
+    for field in dataclasses.fields(UnlearnConfig):
+        if field.name != "seed":
+            one, other = getattr(ours, field.name), getattr(chosen, field.name)
+            assert one == (pytest.approx(other) if isinstance(other, float) else other), field.name
+
+
+def test_other_models_have_no_settings_of_their_own():
+    assert UnlearnConfig.for_model(MAIN, seed=3) == UnlearnConfig(seed=3)
+    with pytest.raises(RmuLabError, match=r"no settings for 'gpt2', only for .*; let advise\(\) propose some"):
+        UnlearnConfig.for_model("gpt2")
 
 
 # -- what stored rows say ---------------------------------------------------------------------------------------------
@@ -348,3 +364,17 @@ def test_the_benchmark_names_its_parts():
 
     with pytest.raises(SystemExit):
         main(["--part", "nonsense"])
+
+
+def test_the_scorecard_as_a_picture_has_a_symbol_for_every_verdict():
+    from rmu_lab.course.verdict_figures import VERDICT_COLOURS, scorecard_figure
+
+    claims = computed_claims()
+    (axes,) = scorecard_figure(claims, title="A title").axes
+    shown = [text.get_text() for text in axes.texts]
+    assert len(axes.collections) == len(claims) * (len(STUDIED) + 1)
+    for claim in claims:
+        assert any(text.startswith(claim.plain) for text in shown)
+        for found in claim.models.values():
+            assert SYMBOLS[found.verdict] in shown
+    assert set(VERDICT_COLOURS) == set(SYMBOLS)

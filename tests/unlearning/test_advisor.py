@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rmu_lab import RmuLabError, UnlearnConfig, advise, decoder_blocks, unlearn
 from rmu_lab.activations import run_frozen, token_states
 from rmu_lab.corpora import token_batches
-from rmu_lab.unlearning.advisor import separability
+from rmu_lab.unlearning.advisor import proposed_layer, separability
 from tests.conftest import FAMILIES, made_up_texts, of_kind, same_weights, tiny_model, weights_of
 
 FORGET, RETAIN = made_up_texts(20, seed=31), [text.upper() for text in made_up_texts(20, seed=32)]
@@ -221,3 +221,23 @@ def test_smollm2_defaults_follow_from_its_profile(smollm2):
     for name in ("coefficient", "alpha", "lr"):
         assert getattr(config, name) == pytest.approx(getattr(default, name), rel=0.3)
     assert dataclasses.replace(config, coefficient=570.0, alpha=300.0, lr=7e-3) == default
+
+
+def test_a_layer_between_a_sixth_and_a_third_where_texts_are_told_apart_there():
+    rising = [0.5 + 0.01 * layer for layer in range(30)]
+    assert proposed_layer(rising) == 10  # of 5 to 10 the best
+    assert proposed_layer([0.5] * 30) == 5  # nothing is told apart anywhere: as good as any
+
+
+def test_a_higher_layer_where_texts_are_not_told_apart_lower_down():
+    late = [0.55] * 10 + [0.79, 0.72, 0.89, 0.87, 0.84, 0.91, 0.91, 0.88]  # about Gemma 3 270M
+    assert proposed_layer(late) == 10
+    assert proposed_layer(late, share=0.9) == 12
+    assert proposed_layer(late, share=0) == 3  # no share is asked for
+
+
+@given(st.lists(st.floats(0.5, 1), min_size=6, max_size=40), st.floats(0, 1))
+def test_the_proposed_layer_has_the_share_and_a_window_below(values, share):
+    layer = proposed_layer(values, share)
+    assert 2 <= layer < len(values)
+    assert values[layer] - 0.5 >= share * (max(values[max(2, round(len(values) / 6)) :]) - 0.5) - 1e-12
