@@ -1,5 +1,4 @@
 # What the scorecard offers. `lazy_loader` reads from here in which module each is found, at its first use: to list the
-# verdicts takes `stored_table` alone, to measure a claim takes torch.
 from .claim_table import as_json as as_json
 from .claim_table import markdown as markdown
 from .claim_table import rewrite as rewrite
@@ -15,7 +14,6 @@ from .rules import above as above
 from .rules import below as below
 from .running import run_claim as run_claim
 from .running import run_parts as run_parts
-from .stored_table import stored_claims as stored_claims
 from .studied_models import STUDIED as STUDIED
 from .studied_models import StudiedModel as StudiedModel
 from .verdict_table import computed_claims as computed_claims

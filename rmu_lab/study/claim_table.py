@@ -8,11 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import RmuLabError
-from ..files import write_text
+from ..scorecard.claim_table import put_between
 from ..scorecard.full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
 from ..scorecard.full_size import HEAD as FULL_SIZE_HEAD
-from ..stored import sentence_of
 from .verdict_table import computed_claims
 from .verdicts import FRAGILE, LEGEND, MARKED, SYMBOLS, ClaimInWords
 
@@ -98,22 +96,3 @@ def rewrite(path: Path, notebooks: str) -> None:
         if the file cannot be read or written, or has not each marker once.
     """
     put_between(path, "claims", markdown(notebooks))
-
-
-def put_between(path: Path, name: str, text: str) -> None:
-    """Put a text between the markers ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file.
-
-    Raises
-    ------
-    RmuLabError
-        if the file cannot be read or written, or has not each marker once.
-    """
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    try:
-        page = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a Markdown file.") from None
-    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
-        raise RmuLabError(f"{path} has no place for the table; write {start} and {end} where it is to stand.")
-    before, rest = page.split(start)
-    write_text(path, f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}")

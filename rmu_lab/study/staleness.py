@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..provenance import CODE, versions
+from ..scorecard.sources import old_versions
 from ..stored import reading
 from .measured import data_digests
 from .model_study import MeasuredPart, Study, SweepPart
@@ -14,10 +13,6 @@ from .parts import PARTS
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
-
-NUMBERS_SINCE = (0, 1)
-"""The first version (major, minor) whose stored results still hold. A release that changes numbers raises it to its own."""
-NO_CODE = "it does not say which code made it"
 
 
 def stale(study: Study, name: str) -> list[str]:
@@ -61,27 +56,3 @@ def _changed(study: Study, part: SweepPart, row: SweepRow) -> list[str]:
         for name, digest in (texts | asked).items()
         if row.digests.get(name) != digest
     ]
-
-
-def old_versions(stored: Mapping[str, Any]) -> list[str]:
-    """Say that a result was made by a version whose numbers do not hold in this one, or by other code, if it was."""
-    then, now = (".".join(found["rmu-lab"].split(".")[:2]) for found in (stored["versions"], versions()))
-    try:
-        holds = NUMBERS_SINCE <= _pair(then) <= _pair(now)
-    except ValueError:  # not installed, here or there
-        holds = then == now
-    return ([] if holds else [f"it was made by rmu-lab {then}, this is {now}"]) + changed_code(stored)
-
-
-def _pair(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
-def changed_code(stored: Mapping[str, Any]) -> list[str]:
-    """Say that the code has changed since a result was made, if it has, or that the result does not tell."""
-    if "code" not in stored:
-        return [NO_CODE]
-    made_by = stored["code"]
-    if made_by["digest"] == CODE["digest"]:
-        return []
-    return [f"the code has changed since it was made ({made_by['commit'] or 'no commit known'})"]
