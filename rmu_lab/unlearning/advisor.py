@@ -325,7 +325,7 @@ def _reasons(
     agreed, rule = "would move forget text half of the way to its target", "Half is a rule of thumb from SmolLM2-135M"
     if here.normalised:
         rule = "Three times is a rule of thumb from Gemma 3 270M"
-        agreed = "would add to what the matrices put out three times what is there (a norm follows them, so only this ratio counts)"
+        agreed = "would add three times what the matrices put out (a norm follows them, so only this ratio counts)"
     lr = (
         f"Measured: {STEPS} steps of Adam at this rate, if all agreed, {agreed}; entries change by up to {relative:.1f} "
         f"times their root mean square. {rule}; try three times more and less."
