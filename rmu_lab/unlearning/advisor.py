@@ -36,7 +36,7 @@ FOLDS = 4
 # Rules of thumb, each used where its reason is given. All but BETA and DEPTHS were set by SmolLM2-135M's defaults.
 BETA = 5.0  # Dang et al. 2024 tried 2, 3, 5 and 10 and report 5
 DEPTHS = (1 / 6, 1 / 3)  # of the model; published settings: 7 of 32, 7 of 32, 15 of 60
-SHARE = 0.3  # of the best layer's separability beyond chance, below which those depths are left for higher ones
+SHARE = 0.3  # of the best layer's separability beyond chance, below which those depths are left for the best layer
 TOLERANCE = 0.29  # of its norm: a retain token moved so far costs as much as a forget token not moved at all
 STEPS = 40  # for each topic
 PATH = 0.5  # of the way that Adam's steps would cover if all of them agreed, in units of the way to the target
@@ -284,15 +284,12 @@ def proposed_layer(separabilities: Sequence[float], share: float = SHARE) -> int
     """Choose the layer at which forget and retain tokens are told apart best, between a sixth and a third of the depth.
 
     If they are hardly told apart there, which is less than `share` of what is reached beyond chance at the best layer from
-    there on, then the first layer above where they are.
+    there on, then that best one.
     """
     among = _candidates(len(separabilities))
-    beyond_chance = [value - 0.5 for value in separabilities]
-    wanted = share * max(beyond_chance[among[0] :])
-    best = max(among, key=lambda layer: beyond_chance[layer])
-    if beyond_chance[best] >= wanted:
-        return best
-    return next(layer for layer in range(among[-1], len(separabilities)) if beyond_chance[layer] >= wanted)
+    low = max(among, key=lambda layer: separabilities[layer])
+    best = max(range(among[0], len(separabilities)), key=lambda layer: separabilities[layer])
+    return low if separabilities[low] - 0.5 >= share * (separabilities[best] - 0.5) else best
 
 
 def _candidates(n_blocks: int) -> range:
@@ -320,7 +317,7 @@ def _reasons(
     model: PreTrainedModel, profile: tuple[LayerProfile, ...], layer: int, numbers: dict[str, float], topics: int
 ) -> dict[str, str]:
     here, among = profile[layer], _candidates(len(profile))
-    best = max(row.separability for row in profile)
+    best, low = (max(row.separability for row in rows) for rows in (profile, profile[among[0] : among[-1] + 1]))
     relative = numbers["lr"] * STEPS / statistics.fmean(block.weight_rms for block in profile[layer - 2 : layer + 1])
     agreed, rule = "would move forget text half of the way to its target", "Half is a rule of thumb from SmolLM2-135M"
     if here.normalised:
@@ -336,6 +333,10 @@ def _reasons(
             f"{among[0]} to {among[-1]} of 0 to {len(profile) - 1} ({best:.0%} at the best of all). Looking only between a "
             "sixth and a third of the depth is a rule of thumb: published settings lie at a quarter, and many blocks above "
             "are left to be disturbed."
+            if layer in among
+            else f"Forget and retain tokens are told apart in {here.separability:.0%} of pairs, the most at any layer. "
+            f"Between a sixth and a third of the depth, where published settings lie, it is {low:.0%} at most, which is too "
+            "little."
         ),
         "coefficient": (
             f"beta times the median norm of forget tokens, {here.forget_norm:.3g} (retain {here.retain_norm:.3g}; first "
