@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import candidates, evaluation, large, step, sweep
+from benchmarks.arguments import result_file
 from benchmarks.step import BATCH
 from rmu_lab import UnlearnConfig, load_corpus, load_model, load_questions
 from rmu_lab.corpora import token_batches
@@ -218,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the chosen parts, print the table, and store it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; by default all")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     given = parser.parse_args(arguments)
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"there is no part {min(unknown)!r}; choose from {', '.join(PARTS)}")

@@ -11,12 +11,12 @@ other two is tried on it.
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import result_file
 from rmu_lab import advise, load_corpus, load_model
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
@@ -66,7 +66,7 @@ def tuned(studied: dict[str, Any], names: list[str]) -> float:
 def main() -> None:
     """Ask the advisor on each model, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
     found = {name: {"separability": separabilities(name), "outcomes": outcomes(Study(name))} for name in STUDIED}
     table = Table("model", "layer", f"regret, share {SHARE}", "share tuned on the others", "layer", "regret")

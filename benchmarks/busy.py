@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
+from benchmarks.arguments import result_file
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 
@@ -70,7 +70,7 @@ def main() -> None:
     """Measure every way on the idle machine and on the busy ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=result_file)
     arguments = parser.parse_args()
     seconds: dict[str, dict[str, float]] = {}
     for place, users, others in (("idle", 1, 0), ("one other process", 1, 1), ("three users", 3, 0)):

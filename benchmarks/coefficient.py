@@ -7,11 +7,11 @@ questions are asked: nothing is chosen by these numbers.
 """
 
 import argparse
-from pathlib import Path
 
 import torch
 from rich.progress import track
 
+from benchmarks.arguments import result_file
 from rmu_lab import UnlearnConfig, accuracy, alignment, load_corpus, load_model, load_questions, max_logits, unlearn
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.files import write_json
@@ -39,7 +39,7 @@ def score(result: Accuracy) -> dict:
 def main() -> None:
     """Train and score every coefficient, seed and number of steps; the file is written anew after each training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, required=True, help="where the numbers go")
+    parser.add_argument("--json", type=result_file, required=True, help="where the numbers go")
     arguments = parser.parse_args()
     model, tokenizer = load_model("smollm2-135m", device="cpu")
     forget, retain = load_corpus("forget_bio")["text"], load_corpus("retain_general")["text"]

@@ -12,7 +12,6 @@ and waits for copies to it, of which the published loop makes four a step.
 import argparse
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from benchmarks.arguments import result_file
 from benchmarks.gpu import (
     PATTERNS,
     STEPS_OF_ONE_PASS,
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Count every cell, print the table, and store it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.counted", description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 28])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     given = parser.parse_args(arguments)
     shape = BenchmarkModel()
     rows = count_all(given.layers, shape)

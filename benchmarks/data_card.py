@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.arguments import result_file
 from benchmarks.questions import hard_table
 from rmu_lab import UnlearnConfig, accuracy, accuracy_change, load_corpus, load_model, load_questions, unlearn
 from rmu_lab.evaluate import Accuracy
@@ -114,7 +115,7 @@ def stored_scores() -> dict[str, Any]:
 def main() -> None:
     """Measure and store, or write the card from what is stored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="measure, and write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="measure, and write the numbers to this file")
     parser.add_argument("--card", type=Path, help="write table and examples into this file, from what is stored")
     arguments = parser.parse_args()
     if arguments.json or not arguments.card:

@@ -12,7 +12,6 @@ template is used: nanoGCG takes the tokenizer's BOS token out of it, and SmolLM2
 import argparse
 import math
 import time
-from pathlib import Path
 from statistics import fmean, stdev
 
 import nanogcg
@@ -20,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.arguments import result_file
 from rmu_lab import load_model
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, gcg
 from rmu_lab.files import write_json
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
     model, tokenizer = load_model("smollm2-135m", device=arguments.device)
     tokenizer.chat_template = None

@@ -20,7 +20,6 @@ import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -29,6 +28,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from benchmarks.arguments import result_file
 from benchmarks.step import Memory, config_of, floor_flops, matmul_rate, run_alone, train
 from rmu_lab import UnlearnConfig
 from rmu_lab.files import write_json
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights, to try the code")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no CUDA GPU here; run this where there is one, or try the code with --device cpu --tiny.")

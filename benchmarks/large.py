@@ -10,11 +10,11 @@ check, not a result: how well it works is measured elsewhere, with several direc
 import argparse
 import resource
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import result_file
 from rmu_lab import UnlearnConfig, accuracy, load_corpus, load_model, load_questions, unlearn
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
@@ -64,7 +64,7 @@ def main() -> None:
     """Measure, print the table, and store it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=result_file)
     given = parser.parse_args()
     found = measure(given.model)
     table = Table("part", "seconds")

@@ -9,12 +9,12 @@ and that of the hard sets, on all models, stand in the data card (`data/README.m
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import result_file
 from rmu_lab import accuracy, load_model, load_questions
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.files import data_folder, write_json
@@ -90,7 +90,7 @@ def main() -> None:
     """Score every set and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=MAIN, choices=list(STUDIED))
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
     found = measure(arguments.model)
     table = Table(*COLUMNS, "asked by")

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
+from benchmarks.arguments import result_file
 from rmu_lab import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
 from rmu_lab.activations import edited_output
 from rmu_lab.attacks import Budget, Recovery, Subject, ablate
@@ -187,7 +188,7 @@ def png_of(figure: Figure, source: str) -> bytes:
 def main() -> None:
     """Measure and store, or draw what is stored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="measure, and write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="measure, and write the numbers to this file")
     parser.add_argument("--picture", type=Path, help="draw into this PNG file, from what is stored")
     arguments = parser.parse_args()
     if not (arguments.json or arguments.picture):

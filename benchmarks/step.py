@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from benchmarks.arguments import result_file
 from benchmarks.published_loop import published_loop
 from rmu_lab import UnlearnConfig, decoder_blocks, load_corpus, load_model, unlearn
 from rmu_lab.files import write_json
@@ -191,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=6, help="measured steps per cell")
     parser.add_argument("--layers", type=int, nargs="+", default=[7, 15, 27])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
 
     rows = measure_all(arguments.layers, arguments.steps)

@@ -22,6 +22,7 @@ from statistics import fmean, median
 import numpy as np
 from rich.console import Console
 
+from benchmarks.arguments import result_file
 from benchmarks.step import train
 from rmu_lab import UnlearnConfig, accuracy, grid, load_corpus, load_model, load_questions, sweep
 from rmu_lab.files import write_json
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--ray", help="local, auto or an address")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", type=Path, help="keep the sweep's rows in this file")
-    parser.add_argument("--json", type=Path, help="also write the timings to this file")
+    parser.add_argument("--json", type=result_file, help="also write the timings to this file")
     given = parser.parse_args()
     result = measure(
         given.layers, steps=given.steps, n_questions=given.questions, naive_layers=given.cells,

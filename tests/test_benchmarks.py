@@ -1,5 +1,6 @@
 """The benchmarks' arithmetic, and their code on tiny models; never a time."""
 
+import argparse
 import ast
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from benchmarks import __main__ as table
 from benchmarks import counted, evaluation, gpu, step
+from benchmarks.arguments import result_file
 from rmu_lab import accuracy
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
@@ -251,3 +253,16 @@ def _names(node):
     if isinstance(node, ast.Import):
         return [alias.name.rpartition(".")[2] for alias in node.names]
     return [node.attr] if isinstance(node, ast.Attribute) else [node.id] if isinstance(node, ast.Name) else []
+
+
+def test_where_a_result_cannot_go_is_said_before_the_work(tmp_path):
+    assert result_file(str(tmp_path / "new" / "rows.json")).parent.is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"file.* (cannot|is not)"):
+        result_file(str(tmp_path / "file" / "rows.json"))
+
+
+def test_every_benchmark_that_writes_a_result_tries_the_place_first():
+    for path in Path("benchmarks").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert '"--json", type=Path' not in text, path
