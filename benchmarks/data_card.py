@@ -102,14 +102,14 @@ def write_card(card: Path, stored: Mapping[str, Any]) -> None:
     """Put table and examples into the data card."""
     put_between(card, "results", results_table(stored["rows"]))
     put_between(card, "examples", examples())
-    put_between(card, "hard", hard_table(stored_scores()))
+    put_between(card, "hard", hard_table({name: found for name, found in stored_scores().items() if "whole sets" in found}))
 
 
 def stored_scores() -> dict[str, Any]:
-    """What every model of the study scores before unlearning, as `benchmarks.questions` stored it."""
+    """What models of the study score before unlearning, as far as `benchmarks.questions` stored it."""
     folder = data_folder() / "results"
     files = {name: folder / ("questions.json" if name == MAIN else f"questions/{name}.json") for name in STUDIED}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items() if path.is_file()}
 
 
 def main() -> None:

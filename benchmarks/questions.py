@@ -44,6 +44,8 @@ def table_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def hard_table(stored: Mapping[str, Mapping[str, Any]]) -> str:
     """The data card's table of the hard sets in Markdown, dev and test together, from each model's stored rows."""
+    if not stored:
+        return "(not measured yet)"
     titles = [STUDIED[name].title for name in stored]
     lines = [
         "| set | questions | " + " | ".join(f"{title}, by letter | by cloze | options alone" for title in titles) + " |"

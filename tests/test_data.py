@@ -155,8 +155,10 @@ def test_stored_base_accuracy():
 
 def test_hard_sets_suit_the_largest_model():
     """It knows most of them and not all, the options alone give little away, and the card shows what all models score."""
-    stored = stored_scores()
+    stored = {name: found for name, found in stored_scores().items() if "whole sets" in found}
     assert hard_table(stored) in (data_folder() / "README.md").read_text(encoding="utf-8")
+    if "qwen2.5-coder-1.5b" not in stored:
+        pytest.skip("the largest model's scores are not stored")
     largest = {row["set"]: row for row in stored["qwen2.5-coder-1.5b"]["whole sets"] if row["style"] == "letter"}
     for name in HARD:
         assert largest[name]["questions"] == len(load_questions(name))
