@@ -36,6 +36,7 @@ GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 PAGES = [README, *GUIDE]
 TOO_LONG = {
     "rmu-lab demo": "test_cli runs it on the real model",
+    "rmu-lab demo --model qwen2.5-coder-1.5b": "fetches 1.1 GB and takes minutes; test_options parses its model",
     "rmu-lab claims --run prop1": "minutes on the real model; test_scorecard repeats a shorter one",
     "rmu-lab page --out DIR --serve": "trains two edits of the real model; tests/page and tests/browser write and open it",
     "rmu-lab duel score DIR --json outcome.json": "needs the hand-ins of two groups; test_duel scores some",
