@@ -3,14 +3,16 @@
     python -m benchmarks.study --model NAME --part settings --part advised
     python -m benchmarks.advisor --json data/results/advisor.json
 
-The search is what `benchmarks.study` stored of each model: the advisor's own numbers at nine layers, at one and three times
-its learning rate, on `dev` questions. *Regret* is what the proposal forgets less, in points, than the best of these settings
-that costs at most five points of general accuracy; a proposal that costs more has all that the best one forgets as regret.
-The layer rule has one number, `SHARE`; each model in turn is left out, and the number that has the least mean regret on the
-other two is tried on it.
+The search is what `benchmarks.study` stored of each model: the advisor's own numbers at nine layers, at one, three and
+ten times its learning rate, on `dev` questions. *Regret* is what the proposal forgets less, in points, than the best of
+these settings that costs at most five points of general accuracy; a proposal that costs more has all that the best one
+forgets as regret. The layer rule has one number, `SHARE`; each model in turn is left out, and the number that has the
+least mean regret on the other two is tried on it. The last two columns are what exactly the proposal loses on `test`,
+with three directions.
 """
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +23,7 @@ from rmu_lab import advise, load_corpus, load_model
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.study.model_study import BOUND, Study
+from rmu_lab.study.readings import read_advised
 from rmu_lab.study.studied_models import STUDIED
 from rmu_lab.unlearning.advisor import SHARE, proposed_layer
 
@@ -40,7 +43,7 @@ def outcomes(study: Study) -> dict[int, list[tuple[float, float]]]:
     """By layer, the points of bio and of general accuracy that its settings lose on dev, the advised learning rate first."""
     base, *rows = study.rows("settings")
     found: dict[int, list[tuple[float, float]]] = {}
-    for row in sorted(rows, key=lambda row: row.config.lr):
+    for row in sorted((row for row in rows if not row.error), key=lambda row: row.config.lr):
         lost = [100 * (base.scores[name].accuracy - row.scores[name].accuracy) for name in ("bio", study.model.general)]
         found.setdefault(row.config.layer, []).append((round(lost[0], 6), round(lost[1], 6)))
     return found
@@ -68,8 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=result_file, help="also write the numbers to this file")
     arguments = parser.parse_args()
-    found = {name: {"separability": separabilities(name), "outcomes": outcomes(Study(name))} for name in STUDIED}
-    table = Table("model", "layer", f"regret, share {SHARE}", "share tuned on the others", "layer", "regret")
+    stored = {name: (outcomes(Study(name)), read_advised(Study(name))) for name in STUDIED}  # before models are loaded
+    found = {
+        name: {"outcomes": tried, "advised": {what: asdict(number) for what, number in advised.items()}}
+        | {"separability": separabilities(name)}
+        for name, (tried, advised) in stored.items()
+    }
+    table = Table(
+        "model", "layer", f"regret, share {SHARE}", "share tuned on the others", "layer", "regret", "bio", "general"
+    )
     rows = []
     for name, one in found.items():
         layer = proposed_layer(one["separability"])
@@ -77,7 +87,8 @@ def main() -> None:
         there = proposed_layer(one["separability"], share)
         row = {"model": name, "layer": layer, "regret": regret(one["outcomes"], layer), "share left out": share}
         rows.append(row | {"layer left out": there, "regret left out": regret(one["outcomes"], there)})
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in rows[-1].values()))
+        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in rows[-1].values()]
+        table.add_row(*cells, *map(str, stored[name][1].values()))
     Console().print(table)
     if arguments.json:
         write_json(

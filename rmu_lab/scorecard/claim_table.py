@@ -68,12 +68,17 @@ def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
         texts = [_escaped(text) for text in (part, statement, reported)]
         cells = [f"`{name}`", *texts, "<br>".join(map(_escaped, numbers)), f"**{verdict}**", link]
         lines.append("| " + " | ".join(cells) + " |")
-    rows = [row for run in (found_runs() if runs is None else runs) for row in run.rows()]
-    if rows:
-        lines += ["", "Of the papers' own benchmark, in points:", ""]
-        lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
-        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *full_size_lines(found_runs() if runs is None else runs)])
+
+
+def full_size_lines(runs: Sequence[FullRun]) -> list[str]:
+    """Write the lines of the table of full-size runs; none if there are no runs."""
+    rows = [row for run in runs for row in run.rows()]
+    if not rows:
+        return []
+    lines = ["", "Of the papers' own benchmark, in points:", ""]
+    lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
+    return lines + ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
 
 
 def place(claim: Claim) -> str:

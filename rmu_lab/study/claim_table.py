@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..scorecard.claim_table import put_between
+from ..scorecard.claim_table import full_size_lines, put_between
 from ..scorecard.full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
-from ..scorecard.full_size import HEAD as FULL_SIZE_HEAD
 from .verdict_table import computed_claims
 from .verdicts import FRAGILE, LEGEND, MARKED, SYMBOLS, ClaimInWords
 
@@ -36,12 +35,7 @@ def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
         lines.append("| " + " | ".join([*cells, f"{SYMBOLS[claim.overall]} {claim.overall}"]) + " |")
     lines += ["", " · ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items()), ""]
     lines += [_folded(claim, notebooks) for claim in claims]
-    rows = [row for run in (found_runs() if runs is None else runs) for row in run.rows()]
-    if rows:
-        lines += ["", "Of the papers' own benchmark, in points:", ""]
-        lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
-        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *full_size_lines(found_runs() if runs is None else runs)])
 
 
 def _folded(claim: ClaimInWords, notebooks: str) -> str:

@@ -32,8 +32,8 @@ def measure_and_store(
     """Measure, unless `path` holds this measurement at these settings already, and store it there."""
     plain = json.loads(json.dumps(dict(settings)))
     if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("settings") == plain and record.get("data") == data_digests():
+        record = stored_record(path)
+        if record["settings"] == plain and record["data"] == data_digests():
             return
     start = time.perf_counter()
     numbers = measure(model, tokenizer, **settings)
@@ -64,14 +64,25 @@ def stored_numbers(path: Path) -> Numbers:
         if the file holds none.
     """
     with _reading(path):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {name: checked(Number.from_dict(plain)) for name, plain in record["numbers"].items()}
+        return {name: checked(Number.from_dict(plain)) for name, plain in stored_record(path)["numbers"].items()}
 
 
-def stored_seconds(path: Path) -> float:
-    """Return how long a stored measurement took; errors as of `stored_numbers`."""
+def stored_record(path: Path) -> dict[str, Any]:
+    """Return what `measure_and_store` wrote.
+
+    Raises
+    ------
+    RmuLabError
+        if the file holds something else.
+    """
     with _reading(path):
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if missing := _FIELDS - record.keys():
+            raise KeyError(min(missing))
+        return dict(record)
+
+
+_FIELDS = {"settings", "data", "numbers", "seconds", "provenance"}
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:

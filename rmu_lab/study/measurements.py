@@ -9,7 +9,7 @@ must not hang on one of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,12 +27,10 @@ from ..generation import max_logits
 from ..models import decoder_blocks, input_device
 from ..questions import cloze_prompt, load_questions
 from ..randomness import torch_generator
-from ..sweeps.worker import Job, Worker
+from ..scorecard.measurements import DIRECTIONS, FORGET, trained
 from ..tokens import open_tokens
-from ..unlearning.batches import topic_texts
 from ..unlearning.config import UnlearnConfig
 from ..unlearning.directions import random_directions
-from ..unlearning.result import UnlearnResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,29 +38,8 @@ if TYPE_CHECKING:
     Model: TypeAlias = PreTrainedModel
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
-FORGET, RETAIN = "forget_bio", "retain_general"
-DIRECTIONS = "directions"
 Plain: TypeAlias = Mapping[str, Any]
 """Settings of RMU or Adaptive RMU as `MethodConfig.to_dict` gives them."""
-
-
-def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]) -> Iterator[UnlearnResult]:
-    """Unlearn with each setting on the course's corpora, as `unlearn` does, from frozen passes that all of them share.
-
-    Yields
-    ------
-    UnlearnResult
-        in the order of `configs`.
-    """
-    texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
-    job = Job(
-        model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
-        memory_bytes=2 * 1024**3, scratch=None, scratch_prefix="rmu-lab-claims-", digests={}, command="", progress=False,
-    )  # fmt: skip
-    with Worker(job) as worker:
-        for config in configs:
-            (training,) = worker.train([config])
-            yield UnlearnResult.of(training, model, {})
 
 
 def _with_seeds(config: Plain, seeds: Sequence[int]) -> list[UnlearnConfig]:

@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RmuLabError
 from ..estimates import Numbers
 from ..files import results_folder
+from ..scorecard.sources import NotMeasuredError
 from ..unlearning.config import MethodConfig, SteeringMethod, UnlearnConfig
-from .measured import stored_seconds
+from .measured import stored_record
 from .studied_models import StudiedModel, studied
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ BETA = 5.0
 """RMU's c is as many times the median norm of forget tokens after the chosen layer, as in Dang et al. 2024 it is about."""
 BOUND = 0.05
 """Accuracy on general questions that a chosen setting may cost on dev."""
-
-
-class NotMeasuredError(RmuLabError):
-    """A stored result that claims rest on is not there; the message says what makes it."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ class Study:
         """Return how long what is stored of a part took, without the passes that its rows share."""
         if isinstance(part, SweepPart):
             return sum(sum(row.seconds.values()) for row in self.rows(part.name)) / 60
-        return stored_seconds(self.folder / part.file) / 60
+        return float(stored_record(self.folder / part.file)["seconds"]) / 60
 
     def steered(self, method: SteeringMethod, seed: int, **changes: Any) -> UnlearnConfig:
         """Return the chosen setting for RMU or Adaptive RMU and a direction, with changes."""

@@ -32,8 +32,7 @@ NOISE = 0.21
 """Length of Proposition 1's noise, in units of ||h||: what a variance of 1 in each entry is on SmolLM2 after block 7."""
 DIRECTIONS = range(310, 322)
 """Seeds for what is measured on many directions; a model takes as many as its time allows."""
-
-
+EASY_AND_HARD = ("bio", "general", "bio_hard", "general_hard")
 SETTINGS, ADVISED = "settings", "advised"
 BY_ADVICE = (SETTINGS, ADVISED)
 """Parts whose settings the advisor proposes; they are no entries of `PARTS`, as they need the model."""
@@ -146,8 +145,8 @@ def _spread(study: Study) -> Mapping[str, Any]:
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
-        SweepPart("chosen", _chosen, sets=("bio", "general", "bio_hard", "general_hard")),
-        SweepPart("chosen_letter", _chosen, sets=("bio", "general", "bio_hard", "general_hard"), style="letter"),
+        SweepPart("chosen_cloze", _chosen, sets=EASY_AND_HARD, style="cloze"),
+        SweepPart("chosen_letter", _chosen, sets=EASY_AND_HARD, style="letter"),
         SweepPart("layers", _layers),
         SweepPart("coefficients", _coefficients),
         SweepPart("own", _own),

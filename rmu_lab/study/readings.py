@@ -17,13 +17,14 @@ from ..files import read_json_lines, results_folder
 from ..unlearning.config import UnlearnConfig
 from .measured import stored_numbers
 from .model_study import Study, not_measured
-from .parts import ADVISED, MULTIPLES, PARTS, STEPS
+from .parts import ADVISED, EASY_AND_HARD, MULTIPLES, PARTS, STEPS
 from .studied_models import MAIN
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
 
 CHEAP, DEAR = "2 ‖h‖", "10 ‖h‖"
+TITLES = {"rmu": "RMU", "adaptive_rmu": "Adaptive RMU"}
 RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
 FIRST, MIDDLE, LAST = "first third of the layers", "middle third of the layers", "last third of the layers"
 
@@ -94,7 +95,7 @@ def read_depth(study: Study) -> Numbers:
     parts = {FIRST: first, MIDDLE: middle, LAST: last}
     numbers = {
         f"{title}, {words}: points lost on bio": crossed(lost(study, "layers", "bio", _at(method, layers)))
-        for method, title in (("rmu", "RMU"), ("adaptive_rmu", "Adaptive RMU"))
+        for method, title in TITLES.items()
         for words, layers in parts.items()
     }
     both = [lost(study, "layers", "bio", _at(method, study.model.layers)) for method in ("adaptive_rmu", "rmu")]
@@ -178,9 +179,7 @@ def read_methods(study: Study) -> Numbers:
         return lost(study, "rivals", topic, [{"method": method}])
 
     pairs = {
-        f"{title} less {other}": (method, rival)
-        for method, title in (("rmu", "RMU"), ("adaptive_rmu", "Adaptive RMU"))
-        for rival, other in RIVALS.items()
+        f"{title} less {other}": (method, rival) for method, title in TITLES.items() for rival, other in RIVALS.items()
     } | {"Adaptive RMU less RMU": ("adaptive_rmu", "rmu")}
     return {
         f"{name}: {kind} accuracy (points)": crossed(points(second, topic) - points(first, topic))
@@ -192,10 +191,11 @@ def read_methods(study: Study) -> Numbers:
 def read_chosen(study: Study) -> Numbers:
     """Read what the chosen setting loses on every question set, in both ways of asking."""
     found: Numbers = {}
-    for part, words in (("chosen", study.model.style), ("chosen_letter", "letter")):
-        for method, title in (("rmu", "RMU"), ("adaptive_rmu", "Adaptive RMU")):
-            for topic in PARTS[part].sets:  # type: ignore[union-attr]
-                found[f"{title}, {topic} by {words}: points lost"] = crossed(lost(study, part, topic, [{"method": method}]))
+    for style in ("cloze", "letter"):
+        for method, title in TITLES.items():
+            for topic in EASY_AND_HARD:
+                points = lost(study, f"chosen_{style}", topic, [{"method": method}])
+                found[f"{title}, {topic} by {style}: points lost"] = crossed(points)
     return found
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from ..scorecard.sources import old_versions
-from ..stored import reading
-from .measured import data_digests
+from .measured import data_digests, stored_record
 from .model_study import MeasuredPart, Study, SweepPart
 from .parts import PARTS
-
-if TYPE_CHECKING:
-    from ..sweeps.rows import SweepRow
 
 
 def stale(study: Study, name: str) -> list[str]:
@@ -24,35 +19,28 @@ def stale(study: Study, name: str) -> list[str]:
         if nothing is stored of it, or something else.
     """
     part = PARTS[name]
-    if isinstance(part, SweepPart):
-        rows = study.rows(name)
-        problems = {problem for row in rows for problem in (*_changed(study, part, row), *old_versions(row.provenance))}
-        return sorted(problems)
-    return _stale_measurement(study, part)
+    if isinstance(part, MeasuredPart):
+        return _stale_measurement(study, part)
+    rows, today = study.rows(name), _digests(study, part)
+    changed = {what for row in rows for what in today if row.digests.get(what) != today[what]}
+    old = {problem for row in rows for problem in old_versions(row.provenance)}
+    return sorted(old | {f"{part.file}: {what} has changed since" for what in changed})
 
 
 def _stale_measurement(study: Study, part: MeasuredPart) -> list[str]:
-    path = study.folder / part.file
-    with reading(f"{path} is not a stored measurement", "remove it and make it anew with `python -m benchmarks.study`"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = []
-        if record["settings"] != json.loads(json.dumps(dict(part.settings(study)))):
-            found.append("its settings are not those of the code")
-        for name, digest in data_digests().items():
-            if record["data"].get(name) != digest:
-                found.append(f"data/{name} has changed since")
-        return found + old_versions(record["provenance"])
+    record, found = stored_record(study.folder / part.file), []
+    if record["settings"] != json.loads(json.dumps(dict(part.settings(study)))):
+        found.append("its settings are not those of the code")
+    today = data_digests()
+    found += [f"data/{name} has changed since" for name in today if record["data"].get(name) != today[name]]
+    return found + old_versions(record["provenance"])
 
 
-def _changed(study: Study, part: SweepPart, row: SweepRow) -> list[str]:
+def _digests(study: Study, part: SweepPart) -> dict[str, str]:
+    """Of the texts that a sweep trains on, and of the questions that it asks."""
     from ..corpora import load_corpus
     from ..sweeps.worker import question_digests
     from ..unlearning.batches import corpus_digests, topic_texts
 
-    texts = corpus_digests(topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1))
-    asked = question_digests({name: list(rows) for name, rows in study.questions(part).items()})
-    return [
-        f"{part.file}: {name} has changed since"
-        for name, digest in (texts | asked).items()
-        if row.digests.get(name) != digest
-    ]
+    texts = topic_texts(load_corpus("forget_bio"), load_corpus("retain_general"), 1)
+    return corpus_digests(texts) | question_digests({name: list(rows) for name, rows in study.questions(part).items()})

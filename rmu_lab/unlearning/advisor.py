@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from .batches import Texts
 
 FOLDS = 4
-# Rules of thumb, each used where its reason is given. All but BETA and DEPTHS were set by SmolLM2-135M's defaults.
+# Rules of thumb, each used where its reason is given. BETA and DEPTHS are published, SHARE and TURN come from Gemma 3 270M,
+# the others were set by SmolLM2-135M's defaults.
 BETA = 5.0  # Dang et al. 2024 tried 2, 3, 5 and 10 and report 5
 DEPTHS = (1 / 6, 1 / 3)  # of the model; published settings: 7 of 32, 7 of 32, 15 of 60
 SHARE = 0.3  # of the best layer's separability beyond chance, below which those depths are left for the best layer
 TOLERANCE = 0.29  # of its norm: a retain token moved so far costs as much as a forget token not moved at all
 STEPS = 40  # for each topic
 PATH = 0.5  # of the way that Adam's steps would cover if all of them agreed, in units of the way to the target
-TURN = 3.0  # the same where a norm follows: what they would add to the matrix's output, in units of that output (Gemma 3)
+TURN = 3.0  # the same where a norm follows: what they would add to the matrix's output, in units of that output
 POSITIVE_COSINE = 0.75**0.5  # cos(u, 1) of a direction with entries from U(0, 1)
 
 
@@ -228,7 +229,7 @@ def _profile(model: PreTrainedModel, batch: TokenBatch, n_forget: int) -> tuple[
         def hook(module: nn.Module, args: tuple, output: Any) -> None:
             given = written.get(row["layer"])
             if given is not None and args and args[0] is given and isinstance(output, Tensor):
-                once, twice = (part[counted].float() for part in (output, module.forward(2 * given)))
+                once, twice = (part.to(counted.device)[counted].float() for part in (output, module.forward(2 * given)))
                 row["normalised"] |= bool((twice - once).norm() < 0.1 * once.norm())
 
         return hook

@@ -13,8 +13,8 @@ from rmu_lab.files import data_folder
 from rmu_lab.scorecard import CLAIMS as FIRST_EDITION
 from rmu_lab.study import CLAIMS, PARTS, STUDIED, NotMeasuredError, Study, computed_claims, markdown, measurements, readings
 from rmu_lab.study.claim_table import as_json
-from rmu_lab.study.model_study import SEEDS, MeasuredPart, SweepPart
-from rmu_lab.study.parts import BY_ADVICE, SETTINGS
+from rmu_lab.study.model_study import DEV_SEED, SEEDS, MeasuredPart, SweepPart
+from rmu_lab.study.parts import ADVISED, BY_ADVICE, DIRECTIONS, EASY_AND_HARD, SETTINGS
 from rmu_lab.study.running import run_claim, run_parts
 from rmu_lab.study.staleness import stale
 from rmu_lab.study.studied_models import MAIN, StudiedModel, studied
@@ -58,15 +58,14 @@ def test_models_have_layers_in_every_third_of_their_depth():
 
 
 def test_directions_are_none_of_those_that_rules_were_changed_by():
-    used = {*SEEDS, *(seed for model in STUDIED for seed in Study(model).model.layers if seed > 1000)}
-    assert not used & {*range(13), *range(100, 113)}
+    assert not {DEV_SEED, *SEEDS, *DIRECTIONS} & {*range(13), *range(100, 113)}
 
 
 def test_every_part_is_asked_for_by_a_claim_and_every_claim_knows_its_parts():
     asked = {name for claim in CLAIMS.values() for name in claim.parts}
     assert asked <= set(PARTS)
     assert not set(BY_ADVICE) & set(PARTS)
-    assert set(PARTS) - asked == {"chosen", "chosen_letter"}  # what the documentation says of each model
+    assert set(PARTS) - asked == {"chosen_cloze", "chosen_letter"}  # what the documentation says of each model
     assert all(claim.parts or claim.line for claim in CLAIMS.values())
 
 
@@ -187,6 +186,33 @@ def test_methods_are_held_against_each_other_on_the_same_questions():
     found = readings.read_methods(study_of(rivals=rows))
     assert found["RMU less SCRUB: forget accuracy (points)"].value == -25
     assert found["Adaptive RMU less RMU: general accuracy (points)"].value == -12.5
+
+
+def test_the_chosen_setting_is_read_by_cloze_and_by_letter_on_easy_and_hard_questions():
+    def rows(marks: str) -> list[SweepRow]:
+        edited = [dataclasses.replace(CHOSEN, method=method, seed=seed) for method in readings.TITLES for seed in SEEDS]
+        base, after = (dict.fromkeys(EASY_AND_HARD, each) for each in ("1111", marks))
+        return [row(base), *(row(after, each) for each in edited)]
+
+    found = readings.read_chosen(study_of(chosen_cloze=rows("0111"), chosen_letter=rows("0011")))
+    assert len(found) == 2 * 2 * len(EASY_AND_HARD)
+    assert found["RMU, bio by cloze: points lost"].value == 25
+    assert found["Adaptive RMU, general_hard by letter: points lost"].value == 50
+    for part in ("chosen_cloze", "chosen_letter"):
+        assert PARTS[part].style == part.removeprefix("chosen_") and PARTS[part].sets == EASY_AND_HARD
+
+
+def test_what_is_advised_is_read_without_a_search():
+    edited = [row({"bio": "0111", "general": "1111"}, dataclasses.replace(CHOSEN, seed=seed)) for seed in SEEDS]
+    found = readings.read_advised(study_of(**{ADVISED: [row({"bio": "1111", "general": "1111"}), *edited]}))
+    assert [number.value for number in found.values()] == [25, 0]
+
+
+def test_what_is_no_measurement_is_said(tmp_path):
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "optimum.json").write_text(text)
+        with pytest.raises(RmuLabError, match="is not a stored measurement"):
+            readings.measured("optimum")(Study(MAIN, tmp_path))
 
 
 def test_a_diverged_training_is_said_and_not_left_out():

@@ -240,3 +240,12 @@ def test_the_proposed_layer_has_the_share_and_a_window_below(values, share):
     layer = proposed_layer(values, share)
     assert 2 <= layer < len(values)
     assert values[layer] - 0.5 >= share * (max(values[max(2, round(len(values) / 6)) :]) - 0.5) - 1e-12
+
+
+def test_the_reason_says_where_the_layer_was_looked_for(tokenizer, monkeypatch):
+    """Between a sixth and a third of the depth, or at the best layer of all."""
+    model = tiny_model("llama", num_hidden_layers=12)
+    for layer, words in {3: "the most among layers 2 to 4", 9: "the most at any layer. Between a sixth and a third"}.items():
+        monkeypatch.setattr("rmu_lab.unlearning.advisor.proposed_layer", lambda _, layer=layer: layer)
+        advice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
+        assert advice.layer == layer and words in advice.reasons["layer"]
