@@ -95,8 +95,10 @@ SWEEPS = sorted(file for file in RESULTS.rglob("*.jsonl") if file.read_bytes().s
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: str(file.relative_to(RESULTS)))
 def test_stored_rows_have_todays_keys(file):
     """A new setting must not change them, or every stored sweep would be made again."""
-    for row in load_sweep(file):
-        assert row_key(row.config, "cloze", row.model_name, row.digests) == row.key
+    rows = load_sweep(file)
+    (style,) = {score.style for row in rows for score in row.scores.values()}
+    for row in rows:
+        assert row_key(row.config, style, row.model_name, row.digests) == row.key
 
 
 # -- full disks, names that look like patterns, damaged rows ----------------------------------------------------------
