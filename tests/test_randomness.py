@@ -45,7 +45,7 @@ def purposes() -> list[str]:
 def test_only_one_module_makes_generators():
     makers = {(module, name) for module, _, name in calls() if name in MAKERS}
     directions = {("unlearning/directions.py", "Generator"), ("unlearning/directions.py", "manual_seed")}
-    bootstraps = {("sweeps/layer_search.py", "default_rng")}  # of questions and directions: nothing is trained by them
+    bootstraps = {("estimates.py", "default_rng")}  # of questions and directions: nothing is trained by them
     package = {each for each in makers if each[0] != "randomness.py" and not each[0].startswith("course/")}
     assert package == directions | bootstraps
     # The course draws RMU's published direction, resamples for intervals, and makes the numbers of a few checks.

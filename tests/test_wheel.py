@@ -192,7 +192,7 @@ print(notebooks_folder() == inside / "notebooks", results_folder() == inside / "
 def test_the_demo_forgets_and_keeps(command):
     """What the README's first command promises, on test questions that chose no setting."""
     shown = command("rmu-lab", "demo", "--device", "cpu")
-    assert shown.startswith("Loading SmolLM2-135M ...") and "Unlearning took" in shown
+    assert shown.startswith("Loading SmolLM2 135M ...") and "Unlearning took" in shown
     rows = re.findall(r"│ ([a-z ]+?) +│ +([\d.]+)% +│ +([\d.]+)%", shown)
     change = {topic: float(after) - float(before) for topic, before, after in rows}
     assert change["infectious disease"] <= -30 and change["general knowledge"] >= -3

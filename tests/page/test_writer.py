@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnConfig, packaged_models, unlearn
 from rmu_lab.cli import app
-from rmu_lab.page import serve_page, write_page, writer
+from rmu_lab.page import serve_page, server, write_page, writer
 from rmu_lab.page.topics import TOPICS, Question, Topic
 from tests.conftest import made_up_texts, tiny_model
 
@@ -232,11 +232,9 @@ def test_the_command_refuses_a_question_too_many(tiny, tmp_path):
 
 
 def test_the_command_serves_a_page_that_is_there(tiny, tmp_path, monkeypatch):
-    from rmu_lab import page
-
     folder = written(tmp_path / "page", tiny)
     served = []
-    monkeypatch.setattr(page, "serve_page", lambda *given, **_: served.append(given))
+    monkeypatch.setattr(server, "serve_page", lambda *given, **_: served.append(given))
     outcome = CliRunner().invoke(app, ["page", "--out", str(folder), "--serve", "--port", "0"])
     assert outcome.exit_code == 0, outcome.output
     assert served == [(folder, 0)] and "is served as it is" in outcome.output
