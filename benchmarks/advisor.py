@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arguments import result_file
-from rmu_lab import advise, load_corpus, load_model
+from rmu_lab import Advice, advise, load_corpus, load_model
 from rmu_lab.files import write_json
 from rmu_lab.provenance import provenance
 from rmu_lab.study.model_study import BOUND, Study
@@ -30,13 +30,15 @@ from rmu_lab.unlearning.advisor import SHARE, proposed_layer
 SHARES = [round(0.05 * step, 2) for step in range(20)]
 
 
-def separabilities(model_name: str) -> list[float]:
-    """How well forget and retain tokens are told apart after each block."""
+def advice(model_name: str) -> Advice:
+    """What the advisor measures of a model, and proposes for it."""
     model, tokenizer = load_model(model_name, device="cpu", dtype=STUDIED[model_name].dtype)
-    return [
-        row.separability
-        for row in advise(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general")).profile
-    ]
+    return advise(model, tokenizer, load_corpus("forget_bio"), load_corpus("retain_general"))
+
+
+def layer_of(one: dict[str, Any], share: float = SHARE) -> int:
+    """The layer that the rule proposes for a model."""
+    return proposed_layer([row["separability"] for row in one["advice"]["profile"]], share)
 
 
 def outcomes(study: Study) -> dict[int, list[tuple[float, float]]]:
@@ -59,8 +61,7 @@ def regret(by_layer: dict[int, list[tuple[float, float]]], layer: int) -> float:
 def tuned(studied: dict[str, Any], names: list[str]) -> float:
     """The share with the least mean regret on these models; of equal ones the middle."""
     total = {
-        share: sum(regret(studied[name]["outcomes"], proposed_layer(studied[name]["separability"], share)) for name in names)
-        for share in SHARES
+        share: sum(regret(studied[name]["outcomes"], layer_of(studied[name], share)) for name in names) for share in SHARES
     }
     best = [share for share in SHARES if total[share] <= min(total.values()) + 1e-9]
     return best[len(best) // 2]
@@ -74,7 +75,7 @@ def main() -> None:
     stored = {name: (outcomes(Study(name)), read_advised(Study(name))) for name in STUDIED}  # before models are loaded
     found = {
         name: {"outcomes": tried, "advised": {what: asdict(number) for what, number in advised.items()}}
-        | {"separability": separabilities(name)}
+        | {"advice": asdict(advice(name))}
         for name, (tried, advised) in stored.items()
     }
     table = Table(
@@ -82,9 +83,9 @@ def main() -> None:
     )
     rows = []
     for name, one in found.items():
-        layer = proposed_layer(one["separability"])
+        layer = layer_of(one)
         share = tuned(found, [other for other in found if other != name])
-        there = proposed_layer(one["separability"], share)
+        there = layer_of(one, share)
         row = {"model": name, "layer": layer, "regret": regret(one["outcomes"], layer), "share left out": share}
         rows.append(row | {"layer left out": there, "regret left out": regret(one["outcomes"], there)})
         cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in rows[-1].values()]
@@ -92,7 +93,8 @@ def main() -> None:
     Console().print(table)
     if arguments.json:
         write_json(
-            arguments.json, {"benchmark": "advisor", "share": SHARE, "rows": rows, **found, "provenance": provenance()}
+            arguments.json,
+            {"benchmark": "advisor", "share": SHARE, "rows": rows, "models": found, "provenance": provenance()},
         )
 
 

@@ -82,13 +82,18 @@ def demo(
     model_name: Annotated[
         str, typer.Option("--model", help="smollm2-135m, gemma-3-270m or qwen2.5-coder-1.5b.")
     ] = "smollm2-135m",
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write what is shown to this file.")] = None,
     device: Device = None,
 ) -> None:
     """Make a real model forget infectious disease, and show what it answers before and after."""
     with clear_errors():
         from . import UnlearnConfig, accuracy, accuracy_change, answers, load_corpus, load_model, load_questions, unlearn
+        from .files import check_file, write_json
+        from .provenance import provenance
         from .study.studied_models import STUDIED
 
+        if json_out is not None:
+            check_file(json_out)
         config, start = UnlearnConfig.for_model(model_name), time.perf_counter()
         title, style = STUDIED[model_name].title, STUDIED[model_name].style
         with working(f"Loading {title} ..."):
@@ -124,6 +129,18 @@ def demo(
         console.print(table)
         seconds = time.perf_counter() - start
         console.print(f"Unlearning took {result.seconds:.1f} s, everything together {seconds:.1f} s.")
+        if json_out is not None:
+            scores = {
+                topic: {"before": dataclasses.asdict(before[topic]), "after": dataclasses.asdict(after[topic])}
+                for topic in questions
+            }
+            said = [
+                {"question": question, "before": one, "after": other}
+                for question, one, other in zip(DEMO_PROMPTS, answers_before, answers_after, strict=True)
+            ]
+            shown = {"model": title, "style": style, "config": config.to_dict(), "accuracy": scores, "answers": said}
+            times = {"unlearning": result.seconds, "everything": seconds}
+            write_json(json_out, shown | {"seconds": times, "provenance": provenance(config.seed)})
 
 
 # What most runs change; an option that is left out leaves the method's own default, or what was chosen for a packaged model.

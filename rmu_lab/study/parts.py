@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..sweeps.sweep import grid
 from ..unlearning.baselines import LLMU, SCRUB, SSD
-from ..unlearning.config import MethodConfig, SteeringMethod
+from ..unlearning.config import MethodConfig, SteeringMethod, UnlearnConfig
 from . import measurements
 from .model_study import BETA, DEV_SEED, SEEDS, MeasuredPart, Part, Study, SweepPart
 
@@ -54,6 +54,11 @@ def settings_part(advice: Advice) -> SweepPart:
 def advised_part(advice: Advice) -> SweepPart:
     """Return the part that trains exactly what the advisor proposes."""
     return SweepPart(ADVISED, lambda _study: [advice.config(seed=seed) for seed in SEEDS])
+
+
+def _copied(_study: Study) -> list[MethodConfig]:
+    """The defaults, which were chosen for SmolLM2, as they stand: what a model does with another's settings."""
+    return [UnlearnConfig(method=method, seed=seed) for method in METHODS for seed in SEEDS]
 
 
 def _layers(study: Study) -> list[MethodConfig]:
@@ -147,6 +152,7 @@ PARTS: dict[str, Part] = {
     for part in (
         SweepPart("chosen_cloze", _chosen, sets=EASY_AND_HARD, style="cloze"),
         SweepPart("chosen_letter", _chosen, sets=EASY_AND_HARD, style="letter"),
+        SweepPart("copied", _copied),
         SweepPart("layers", _layers),
         SweepPart("coefficients", _coefficients),
         SweepPart("own", _own),
