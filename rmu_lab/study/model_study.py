@@ -35,6 +35,8 @@ BETA = 5.0
 """RMU's c is as many times the median norm of forget tokens after the chosen layer, as in Dang et al. 2024 it is about."""
 BOUND = 0.05
 """Accuracy on general questions that a chosen setting may cost on dev."""
+NEAR = 0.05
+"""Settings whose accuracies on bio lie so near each other are not told apart by 100 questions."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,11 @@ class Study:
         return self._rows[part]
 
     def best_of(self, rows: Sequence[SweepRow], method: str, layer: int | None = None) -> Any:
-        """Return the setting that dev chooses: the most bio accuracy lost for at most `BOUND` of general accuracy.
+        """Return the setting that dev chooses.
 
-        Where every setting costs more, the cheapest.
+        Of the settings that cost at most `BOUND` of general accuracy, those that forget within `NEAR` of the most are taken
+        as equal; of them it is the cheapest, and then the one with the lowest layer. Where every setting costs more, it is
+        the cheapest of all.
 
         Parameters
         ----------
@@ -134,9 +138,10 @@ class Study:
             return round(base.scores[name].accuracy - row.scores[name].accuracy, 9)  # 0.79 - 0.74 is not above 0.05
 
         kept = [row for row in tried if lost(row, general) <= BOUND]
-        if kept:
-            return max(kept, key=lambda row: (lost(row, "bio"), -lost(row, general))).config
-        return min(tried, key=lambda row: (lost(row, general), -lost(row, "bio"))).config
+        most = max((lost(row, "bio") for row in kept), default=0.0)
+        near = [row for row in kept if round(most - lost(row, "bio"), 9) <= NEAR] or tried
+        order = [(lost(row, general), getattr(row.config, "layer", 0), -lost(row, "bio")) for row in near]
+        return near[order.index(min(order))].config
 
     @cached_property
     def chosen(self) -> UnlearnConfig:

@@ -65,7 +65,7 @@ def test_every_part_is_asked_for_by_a_claim_and_every_claim_knows_its_parts():
     asked = {name for claim in CLAIMS.values() for name in claim.parts}
     assert asked <= set(PARTS)
     assert not set(BY_ADVICE) & set(PARTS)
-    assert set(PARTS) - asked == {"chosen_cloze", "chosen_letter"}  # what the documentation says of each model
+    assert set(PARTS) - asked == {"chosen_cloze", "chosen_letter", "copied"}  # what notebook 09 shows of each model
     assert all(claim.parts or claim.line for claim in CLAIMS.values())
 
 
@@ -91,6 +91,10 @@ def test_dev_chooses_what_forgets_most_among_what_is_cheap():
     assert study.chosen.layer == 5
     assert study.best_at(7).layer == 7
     assert study.best_of([rows[0], rows[1]], "adaptive_rmu").layer == 3  # where all cost too much, the cheapest
+    near = settings_rows(
+        (3, "1" * 10 + "0" * 10, cheap), (5, "1" * 11 + "0" * 9, "1" * 20), (9, "1" * 11 + "0" * 9, "1" * 20)
+    )
+    assert study.best_of(near, "adaptive_rmu").layer == 5  # of those that forget about the most, the cheapest, and lowest
     broken = dataclasses.replace(rows[2], error="diverged", scores={})
     assert study.best_of([rows[0], broken, rows[3]], "adaptive_rmu").layer == 7
 

@@ -1,0 +1,71 @@
+"""What is stored of three models, read for notebook 09: answers, accuracies before and after, profiles by layer."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from IPython.display import HTML, display
+
+from ..estimates import Number, crossed, share_of
+from ..files import results_folder
+from ..study.model_study import Study
+from ..study.readings import lost
+from ..study.studied_models import STUDIED
+from ..unlearning.advisor import LayerProfile
+
+SHORT = {"smollm2-135m": "SmolLM2", "gemma-3-270m": "Gemma", "qwen2.5-coder-1.5b": "Qwen"}
+"""What the lesson calls each model."""
+
+
+def stored_demo(model: str) -> dict[str, Any]:
+    """Return what ``rmu-lab demo --model NAME --json FILE`` stored of a model."""
+    return dict(json.loads((results_folder() / "demo" / f"{model}.json").read_text(encoding="utf-8")))
+
+
+def show_answers(demo: Mapping[str, Any]) -> None:
+    """Display a table of questions, and what the model answered before and after."""
+    style, keys = "text-align: left; vertical-align: top", ("question", "before", "after")
+    rows = [[f"<td style='{style}'>{html.escape(said[key])}</td>" for key in keys] for said in demo["answers"]]
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    display(HTML(f"<table><tr><th>question</th><th>before</th><th>after</th></tr>{body}</table>"))
+
+
+def stored_advice() -> dict[str, dict[str, Any]]:
+    """Return by model what the advisor measured and proposed, as ``python -m benchmarks.advisor`` stored it."""
+    stored = json.loads((results_folder() / "advisor.json").read_text(encoding="utf-8"))
+    return {name: stored["models"][name]["advice"] for name in STUDIED}
+
+
+def stored_profiles() -> dict[str, list[LayerProfile]]:
+    """Return every layer's profile of each model, by the name that the lesson calls it."""
+    return {SHORT[name]: [LayerProfile(**row) for row in advice["profile"]] for name, advice in stored_advice().items()}
+
+
+def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> tuple[Number, Number]:
+    """Return a model's accuracy in per cent before an edit, and after edits with three directions.
+
+    Parameters
+    ----------
+    topic
+        a question set; ``general`` stands for the one that shows the model's costs.
+    part
+        of the study; by default the chosen setting, asked in the model's own style.
+    """
+    study = Study(model)
+    part = part or f"chosen_{study.model.style}"
+    topic = study.model.general if topic == "general" else topic
+    base = share_of(study.rows(part)[0].scores[topic].correct, "questions")
+    before = Number(100 * base.value, 100 * base.low, 100 * base.high, base.n, base.over)
+    right = 100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
+    return before, crossed(right)
+
+
+def points_lost(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> Number:
+    """Return how many points of accuracy edits with three directions cost; parameters as of `accuracies`."""
+    study = Study(model)
+    topic = study.model.general if topic == "general" else topic
+    return crossed(lost(study, part or f"chosen_{study.model.style}", topic, [{"method": method}]))

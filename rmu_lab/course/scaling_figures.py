@@ -1,0 +1,194 @@
+"""Figures of notebook 09: three models before and after, their layers side by side, and what a GPU needs and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+
+from .plots import GREY, ROLES, accuracy_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..estimates import Number
+    from ..unlearning.advisor import LayerProfile
+
+LOOKS = ("retain", "direction", "steered")
+"""Of the three models, in their order."""
+PARTS = {
+    "model": "#222222",
+    "second model": "#777777",
+    "gradients": "#ee7733",
+    "float32 states of AdamW": "#aa3377",
+    "activations": "#00508f",
+}
+"""Of a training's memory, in their colours."""
+
+
+def before_after_bars(panels: Mapping[str, Mapping[str, tuple[Number, Number]]], *, title: str) -> Figure:
+    """Draw accuracy before and after edits with their 95% intervals, a panel for each topic and two bars for each name.
+
+    Parameters
+    ----------
+    panels
+        topic -> name -> per cent (before, after).
+    title
+        the finding in a sentence.
+    """
+    figure, row = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), sharey=True, squeeze=False)
+    for axes, (topic, pairs) in zip(row[0], panels.items(), strict=True):
+        for offset, (label, role) in enumerate((("before", "frozen"), ("after", "steered"))):
+            for place, pair in enumerate(pairs.values()):
+                _bar(axes, place + 0.38 * (offset - 0.5), pair[offset], ROLES[role].colour, label if place == 0 else None)
+        accuracy_axes(axes, list(pairs))
+        axes.set_title(topic, fontweight="normal", fontsize=10)
+    for axes in row[0][1:]:
+        axes.set_ylabel("")
+    row[0][0].texts[0].set_visible(False)  # the word for the level of guessing stands beside the last panel
+    row[0][-1].legend(loc="upper right", ncols=2, frameon=True)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def _bar(axes: Axes, place: float, number: Number, colour: str, label: str | None) -> None:
+    value, low, high = number.value / 100, number.low / 100, number.high / 100
+    axes.bar(place, value, 0.36, yerr=[[value - low], [high - value]], capsize=4, color=colour, ecolor=GREY, label=label)
+    axes.text(place, high + 0.02, f"{value:.0%}", ha="center", fontsize=10)
+
+
+def lost_points(
+    panels: Mapping[str, Mapping[str, Mapping[str, Number]]], *, title: str, xlabel: str = "points of accuracy lost"
+) -> Figure:
+    """Draw points lost with their 95% intervals, a panel for each topic, a row for each model, a mark for each setting.
+
+    Parameters
+    ----------
+    panels
+        topic -> setting -> model -> points.
+    """
+    first = next(iter(panels.values()))
+    models = list(next(iter(first.values())))
+    looks = [ROLES[role] for role in ("frozen", "direction", "steered")[-len(first) :]]
+    figure, row = plt.subplots(1, len(panels), figsize=(8.2, 0.9 + 0.85 * len(models)), sharey=True)
+    for axes, (topic, settings) in zip(row, panels.items(), strict=True):
+        for at, ((setting, numbers), look) in enumerate(zip(settings.items(), looks, strict=True)):
+            for place, model in enumerate(models):
+                number, y = numbers[model], place + 0.24 * (at - (len(settings) - 1) / 2)
+                error = [[number.value - number.low], [number.high - number.value]]
+                axes.errorbar(number.value, y, xerr=error, color=look.colour, marker=look.marker, markersize=6, capsize=3,
+                              linestyle="", label=setting if place == 0 else None)  # fmt: skip
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.set(yticks=range(len(models)), yticklabels=models, xlabel=xlabel, ylim=(len(models) - 0.5, -0.5))
+        axes.set_title(topic, fontweight="normal", fontsize=10)
+        axes.grid(axis="y", visible=False)
+    row[-1].legend(loc="best", fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def profile_figure(
+    profiles: Mapping[str, Sequence[LayerProfile]],
+    field: str,
+    *,
+    title: str,
+    ylabel: str,
+    level: tuple[str, float] | None = None,
+    chosen: Mapping[str, int] | None = None,
+    log: bool = False,
+) -> Figure:
+    """Draw one number of every layer over the relative depth, a line for each model.
+
+    Parameters
+    ----------
+    field
+        of `LayerProfile`.
+    level
+        words and height of a dotted line.
+    chosen
+        model -> layer that gets a ring.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for (model, rows), role in zip(profiles.items(), LOOKS, strict=True):
+        look, last = ROLES[role], len(rows) - 1
+        values = [getattr(row, field) for row in rows]
+        axes.plot([row.layer / last for row in rows], values, color=look.colour, linestyle=look.line, marker=look.marker,
+                  markersize=4, label=f"{model}, {len(rows)} layers")  # fmt: skip
+        if chosen is not None:
+            axes.plot(chosen[model] / last, values[chosen[model]], marker="o", markersize=13, markerfacecolor="none",
+                      markeredgecolor=look.colour, markeredgewidth=2)  # fmt: skip
+    if level is not None:
+        axes.axhline(level[1], color=GREY, linestyle=":", linewidth=1.4)
+        axes.text(1.01, level[1], level[0], color=GREY, fontsize=9, va="center", transform=axes.get_yaxis_transform())
+    if log:
+        axes.set_yscale("log")
+    axes.set(xlabel="depth, from the first layer to the last", ylabel=ylabel)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set_title(title)
+    axes.legend(loc="best", frameon=True)
+    return figure
+
+
+def gpu_figure(stored: Mapping[str, Any], *, title: str) -> Figure:
+    """Draw the measured seconds of a training step and the measured peak of memory, by layer and pattern.
+
+    Parameters
+    ----------
+    stored
+        what ``python -m benchmarks.gpu`` stored.
+    """
+    words = {
+        "published": "published loop",
+        "cold": "window trainer, new texts",
+        "cached": "window trainer, kept activations",
+    }
+    looks = {"published": "retain", "cold": "forget", "cached": "steered"}
+    layers = sorted({row["layer"] for row in stored["rows"]})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4))
+    for at, (pattern, role) in enumerate(looks.items()):
+        rows = sorted((row for row in stored["rows"] if row["pattern"] == pattern), key=lambda row: row["layer"])
+        places = [place + 0.27 * (at - 1) for place in range(len(layers))]
+        for axes, heights in ((left, [1000 * row["seconds"] for row in rows]), (right, [row["peak"] / 1e9 for row in rows])):
+            axes.bar(places, heights, 0.25, color=ROLES[role].colour, label=words[pattern])
+            for place, height in zip(places, heights, strict=True):
+                axes.text(place, height, f"{height:.0f}", ha="center", va="bottom", fontsize=8)
+    for axes, ylabel in ((left, "milliseconds a step"), (right, "GB of memory at the peak")):
+        axes.set_xticks(range(len(layers)), [f"layer {layer}" for layer in layers])
+        axes.set_ylabel(ylabel)
+        axes.grid(axis="x", visible=False)
+    right.axhline(stored["rows"][0]["model_bytes"] / 1e9, color=GREY, linestyle=":", linewidth=1.4)
+    right.text(1.01, stored["rows"][0]["model_bytes"] / 1e9, "the model", color=GREY, fontsize=9, va="center",
+               transform=right.get_yaxis_transform())  # fmt: skip
+    left.legend(loc="upper left", fontsize=8)
+    left.set_ylim(top=1.35 * left.get_ylim()[1])
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def memory_bars(loops: Mapping[str, Mapping[str, float]], *, title: str) -> Figure:
+    """Draw what a training holds in GB, a bar for each loop, in pieces.
+
+    Parameters
+    ----------
+    loops
+        loop -> part, a key of `PARTS` -> bytes.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 1.3 + 0.55 * len(loops)))
+    for row, parts in enumerate(loops.values()):
+        left = 0.0
+        for name, size in parts.items():
+            label = name if name not in axes.get_legend_handles_labels()[1] else None
+            axes.barh(row, size / 1e9, left=left, color=PARTS[name], label=label, edgecolor="white")
+            left += size / 1e9
+        axes.text(left + 0.5, row, f"{left:.0f} GB", va="center")
+    axes.set_yticks(range(len(loops)), list(loops))
+    axes.set(
+        xlabel="GB, computed from the shape", xlim=(0, 1.15 * max(sum(parts.values()) for parts in loops.values()) / 1e9)
+    )
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(-0.1, -0.35))
+    axes.set_title(title)
+    return figure
