@@ -405,6 +405,7 @@ def advise(
         for name, reason in advice.reasons.items():
             table.add_row(name, f"{getattr(advice, name):g}", plain(reason))
         console.print(table)
+        say(advice.confidence)
         settings = {name: f"{getattr(advice, name):g}" for name in ("layer", "beta", "alpha", "lr", "steps")}
         options = {"model": model, "forget": forget, "retain": retain, **settings, "dtype": dtype, "device": device}
         given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]

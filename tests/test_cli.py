@@ -172,6 +172,7 @@ def test_advise_prints_proposal_and_reasons(folder, monkeypatch):
     for name in ("layer", "coefficient", "beta", "alpha", "lr", "steps"):
         assert re.search(rf"│ {name} +│ [\d.e-]+ +│ \w+", outcome.output), name
     assert len(re.findall(r"^│ \d ", outcome.output, re.M)) == 5  # one line of the profile for each block
+    assert re.search(r"^(Likely|A start|Doubtful)", outcome.output, re.M)
 
 
 def test_advise_ends_with_a_command_that_runs(folder, monkeypatch):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from IPython.display import HTML, display
 
 from ..estimates import Number, crossed, share_of
 from ..files import results_folder
-from ..study.model_study import Study
+from ..study.model_study import BOUND, Study
 from ..study.readings import lost
 from ..study.studied_models import STUDIED
 from ..unlearning.advisor import LayerProfile
@@ -21,9 +25,21 @@ SHORT = {"smollm2-135m": "SmolLM2", "gemma-3-270m": "Gemma", "qwen2.5-coder-1.5b
 """What the lesson calls each model."""
 
 
-def stored_demo(model: str) -> dict[str, Any]:
-    """Return what ``rmu-lab demo --model NAME --json FILE`` stored of a model."""
-    return dict(json.loads((results_folder() / "demo" / f"{model}.json").read_text(encoding="utf-8")))
+def demo(model: str, *, live: bool = False) -> dict[str, Any]:
+    """Return what ``rmu-lab demo --model NAME --json FILE`` writes: as it is stored, or run now.
+
+    Parameters
+    ----------
+    live
+        run it: fetches the model if it is not there, and takes some minutes for the largest.
+    """
+    if not live:
+        path = results_folder() / "demo" / f"{model}.json"
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    with TemporaryDirectory(prefix="rmu-lab-") as scratch:
+        path = Path(scratch) / "demo.json"
+        subprocess.run([sys.executable, "-m", "rmu_lab", "demo", "--model", model, "--json", str(path)], check=True)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def show_answers(demo: Mapping[str, Any]) -> None:
@@ -34,15 +50,15 @@ def show_answers(demo: Mapping[str, Any]) -> None:
     display(HTML(f"<table><tr><th>question</th><th>before</th><th>after</th></tr>{body}</table>"))
 
 
-def stored_advice() -> dict[str, dict[str, Any]]:
+def advice_by_model() -> dict[str, dict[str, Any]]:
     """Return by model what the advisor measured and proposed, as ``python -m benchmarks.advisor`` stored it."""
     stored = json.loads((results_folder() / "advisor.json").read_text(encoding="utf-8"))
     return {name: stored["models"][name]["advice"] for name in STUDIED}
 
 
-def stored_profiles() -> dict[str, list[LayerProfile]]:
+def profiles() -> dict[str, list[LayerProfile]]:
     """Return every layer's profile of each model, by the name that the lesson calls it."""
-    return {SHORT[name]: [LayerProfile(**row) for row in advice["profile"]] for name, advice in stored_advice().items()}
+    return {SHORT[name]: [LayerProfile(**row) for row in advice["profile"]] for name, advice in advice_by_model().items()}
 
 
 def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> tuple[Number, Number]:
@@ -69,3 +85,22 @@ def points_lost(model: str, topic: str, part: str = "", method: str = "adaptive_
     study = Study(model)
     topic = study.model.general if topic == "general" else topic
     return crossed(lost(study, part or f"chosen_{study.model.style}", topic, [{"method": method}]))
+
+
+def forgetting_by_layer(model: str) -> list[tuple[int, float, bool]]:
+    """Return for every layer of the stored search on dev what its best setting does, in points of accuracy.
+
+    Returns
+    -------
+    list of tuple of int, float and bool
+        the layer, the points lost on infectious disease, and whether general knowledge lost at most `BOUND`.
+    """
+    study = Study(model)
+    base, *rows = study.rows("settings")
+    by_config = {row.config: row for row in rows}
+    found = []
+    for layer in study.model.layers:
+        row = by_config[study.best_at(layer)]
+        bio, general = (base.scores[name].accuracy - row.scores[name].accuracy for name in ("bio", study.model.general))
+        found.append((layer, 100 * bio, round(general, 9) <= BOUND))
+    return found

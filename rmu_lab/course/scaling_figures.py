@@ -22,7 +22,10 @@ PARTS = {
     "model": "#222222",
     "second model": "#777777",
     "gradients": "#ee7733",
-    "float32 states of AdamW": "#aa3377",
+    "AdamW's two moments": "#aa3377",
+    "float32 copies of the trained matrices": "#b3a125",
+    "their gradients": "#f2a57c",
+    "the copies in the model's type": "#e3d98a",
     "activations": "#00508f",
 }
 """Of a training's memory, in their colours."""
@@ -128,6 +131,34 @@ def profile_figure(
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_title(title)
     axes.legend(loc="best", frameon=True)
+    return figure
+
+
+def forgetting_by_depth(
+    found: Mapping[str, Sequence[tuple[int, float, bool]]], depth: Mapping[str, int], *, title: str
+) -> Figure:
+    """Draw the points lost on the topic by relative depth, a line for each model, white where general knowledge cost more.
+
+    Parameters
+    ----------
+    found
+        model -> as `model_comparison.forgetting_by_layer` gives it.
+    depth
+        model -> number of layers.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for (model, tried), role in zip(found.items(), LOOKS, strict=True):
+        look, last = ROLES[role], depth[model] - 1
+        places, lost = [layer / last for layer, *_ in tried], [points for _, points, _ in tried]
+        axes.plot(places, lost, color=look.colour, linestyle=look.line, label=model)
+        for place, points, (*_, kept) in zip(places, lost, tried, strict=True):
+            axes.plot(place, points, marker=look.marker, markersize=7, color=look.colour if kept else "white",
+                      markeredgecolor=look.colour, markeredgewidth=1.6)  # fmt: skip
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.set(xlabel="depth, from the first layer to the last", ylabel="points lost on the topic")
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set_title(title)
+    axes.legend(loc="best", frameon=True, title="white: costs over 5 points", title_fontsize=9)
     return figure
 
 

@@ -38,6 +38,7 @@ FOLDS = 4
 BETA = 5.0  # Dang et al. 2024 tried 2, 3, 5 and 10 and report 5
 DEPTHS = (1 / 6, 1 / 3)  # of the model; published settings: 7 of 32, 7 of 32, 15 of 60
 SHARE = 0.3  # of the best layer's separability beyond chance, below which those depths are left for the best layer
+LITTLE = 0.6  # separability: hardly more than guessing
 TOLERANCE = 0.29  # of its norm: a retain token moved so far costs as much as a forget token not moved at all
 STEPS = 40  # for each topic
 PATH = 0.5  # of the way that Adam's steps would cover if all of them agreed, in units of the way to the target
@@ -86,6 +87,26 @@ class Advice:
     """In words, for each of the six."""
     profile: tuple[LayerProfile, ...]
     hidden_size: int
+
+    @property
+    def confidence(self) -> str:
+        """In one sentence: how far the proposal can be trusted as it stands, by what it was held against on three models."""
+        here, best = self.profile[self.layer], max(row.separability for row in self.profile)
+        if best < LITTLE:
+            return (
+                f"Doubtful: no layer tells forget and retain tokens apart in more than {best:.0%} of pairs, so give texts "
+                "that differ more before you trust any of these numbers."
+            )
+        if here.normalised or self.layer not in _candidates(len(self.profile)):
+            return (
+                "A start, not a setting: the rules for models like this one were made on a single model, Gemma 3 270M, so "
+                "try the layers around this one, and three times and a third of the learning rate, on dev questions."
+            )
+        return (
+            "Likely to forget much and to cost little, as on SmolLM2-135M, where the rules were made, and on "
+            "Qwen2.5-Coder-1.5B, where they were tried and a search still forgot more; score the edit on questions of your "
+            "own before you use it."
+        )
 
     def config(self, layer: int | None = None, **changes: Any) -> UnlearnConfig:
         """Return the proposal as settings; for another `layer` with its numbers, and with `changes` of other fields.

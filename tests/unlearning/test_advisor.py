@@ -249,3 +249,16 @@ def test_the_reason_says_where_the_layer_was_looked_for(tokenizer, monkeypatch):
         monkeypatch.setattr("rmu_lab.unlearning.advisor.proposed_layer", lambda _, layer=layer: layer)
         advice = advise(model, tokenizer, FORGET, RETAIN, max_length=24)
         assert advice.layer == layer and words in advice.reasons["layer"]
+
+
+def test_one_sentence_says_how_far_the_proposal_can_be_trusted(tokenizer):
+    advice = advise(tiny_model("llama", num_hidden_layers=12), tokenizer, FORGET, RETAIN, max_length=24)
+    apart = [dataclasses.replace(row, separability=0.8) for row in advice.profile]
+    usual = dataclasses.replace(advice, layer=3, profile=tuple(apart))
+    assert usual.confidence.startswith("Likely to forget much")
+    assert dataclasses.replace(usual, layer=9).confidence.startswith("A start, not a setting")
+    normalised = [dataclasses.replace(row, normalised=True) for row in apart]
+    assert dataclasses.replace(usual, profile=tuple(normalised)).confidence.startswith("A start, not a setting")
+    alike = [dataclasses.replace(row, separability=0.55) for row in apart]
+    assert "in more than 55% of pairs" in dataclasses.replace(usual, profile=tuple(alike)).confidence
+    assert all(dataclasses.replace(usual, layer=at).confidence.count(". ") == 0 for at in (3, 9))  # one sentence
