@@ -448,7 +448,7 @@ def test_a_piped_demo_says_what_it_does_line_by_line(monkeypatch):
     assert seen == ["Loading SmolLM2 135M ...", asked, asked, asked, unlearning, unlearning]
 
 
-def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
+def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer, tmp_path):
     from rmu_lab import load_questions
 
     model, rows = tiny_model("llama"), load_questions("bio", split="test")
@@ -463,8 +463,11 @@ def test_answers_of_a_model_reach_no_terminal(monkeypatch, tokenizer):
     }.items():
         monkeypatch.setattr(f"rmu_lab.{name}", value)
     monkeypatch.setattr("rmu_lab.UnlearnConfig.for_model", lambda _name: UnlearnConfig(layer=3, steps=1))
-    outcome = RUN.invoke(cli.app, ["demo"], color=True)
+    outcome = RUN.invoke(cli.app, ["demo", "--json", str(tmp_path / "demo.json")], color=True)
     assert outcome.exit_code == 0, outcome.output
+    written = json.loads((tmp_path / "demo.json").read_text())
+    assert [said["before"] for said in written["answers"]] == [HOSTILE, "[b]", "c"]
+    assert len(written["accuracy"]["infectious disease"]["after"]["correct"]) == 2 and written["config"]["layer"] == 3
     assert "\x1b]0;" not in outcome.output and "\x9b" not in outcome.output and "\u202e" not in outcome.output
     assert SHOWN in outcome.output and "[b]" in outcome.output
 
