@@ -23,6 +23,7 @@ import rmu_lab
 from benchmarks import readme_picture
 from rmu_lab import UnlearnConfig, accuracy_change, cli, unlearn
 from rmu_lab.attacks import RobustnessCard
+from rmu_lab.course import model_comparison
 from rmu_lab.estimates import Number
 from rmu_lab.evaluate import Accuracy, AccuracyChange
 from rmu_lab.files import file_digest
@@ -302,6 +303,18 @@ def test_the_findings_on_forgetting_have_the_stored_numbers():
         interval(recovered).replace("points", f"of the {lost} come back"),
         f"On a set of {len(card.base.correct)} questions",
         interval(relearned).replace("points", f"of {100 * gap:.0f} points"),
+    ):
+        assert said in text, said
+
+
+def test_the_finding_on_the_larger_model_has_the_stored_numbers():
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    model = "qwen2.5-coder-1.5b"
+    bio, general = (model_comparison.points_lost(model, topic) for topic in ("bio", "general"))
+    for said in (
+        f"`rmu-lab demo --model {model}` 40 steps took {model_comparison.demo(model)['seconds']['unlearning']:.0f} seconds",
+        f"accuracy on infectious disease falls by {interval(bio)}, and on harder general questions by "
+        f"{general.value:.0f} point [{general.low:.0f}, {general.high:.0f}]",
     ):
         assert said in text, said
 

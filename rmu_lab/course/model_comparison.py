@@ -8,21 +8,22 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from IPython.display import HTML, display
+from IPython.display import HTML
 
 from ..estimates import Number, crossed, share_of
 from ..files import results_folder
 from ..study.model_study import BOUND, Study
 from ..study.readings import lost
-from ..study.studied_models import STUDIED
 from ..unlearning.advisor import LayerProfile
 
 SHORT = {"smollm2-135m": "SmolLM2", "gemma-3-270m": "Gemma", "qwen2.5-coder-1.5b": "Qwen"}
 """What the lesson calls each model."""
+TOPICS = {"infectious disease": "bio", "general knowledge": "general"}
 
 
 def demo(model: str, *, live: bool = False) -> dict[str, Any]:
@@ -42,23 +43,28 @@ def demo(model: str, *, live: bool = False) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def show_answers(demo: Mapping[str, Any]) -> None:
-    """Display a table of questions, and what the model answered before and after."""
+def answers_table(demo: Mapping[str, Any]) -> HTML:
+    """Make a table of questions, and what the model answered before and after."""
     style, keys = "text-align: left; vertical-align: top", ("question", "before", "after")
     rows = [[f"<td style='{style}'>{html.escape(said[key])}</td>" for key in keys] for said in demo["answers"]]
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    display(HTML(f"<table><tr><th>question</th><th>before</th><th>after</th></tr>{body}</table>"))
+    return HTML(f"<table><tr><th>question</th><th>before</th><th>after</th></tr>{body}</table>")
 
 
-def advice_by_model() -> dict[str, dict[str, Any]]:
-    """Return by model what the advisor measured and proposed, as ``python -m benchmarks.advisor`` stored it."""
-    stored = json.loads((results_folder() / "advisor.json").read_text(encoding="utf-8"))
-    return {name: stored["models"][name]["advice"] for name in STUDIED}
+def _advisor() -> dict[str, Any]:
+    """What ``python -m benchmarks.advisor`` stored."""
+    return dict(json.loads((results_folder() / "advisor.json").read_text(encoding="utf-8")))
 
 
 def profiles() -> dict[str, list[LayerProfile]]:
     """Return every layer's profile of each model, by the name that the lesson calls it."""
-    return {SHORT[name]: [LayerProfile(**row) for row in advice["profile"]] for name, advice in advice_by_model().items()}
+    models = _advisor()["models"]
+    return {short: [LayerProfile(**row) for row in models[name]["advice"]["profile"]] for name, short in SHORT.items()}
+
+
+def advisor_rows() -> list[dict[str, Any]]:
+    """Return for each model how near the advisor's layer rule comes, as it is and with its limit tuned on the others."""
+    return list(_advisor()["rows"])
 
 
 def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> tuple[Number, Number]:
@@ -78,6 +84,13 @@ def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_r
     before = Number(100 * base.value, 100 * base.low, 100 * base.high, base.n, base.over)
     right = 100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
     return before, crossed(right)
+
+
+def final_cosine(model: str, part: str = "", method: str = "adaptive_rmu") -> float:
+    """Return the mean of cos(u, h) on forget text at the last step, over directions; parameters as of `accuracies`."""
+    study = Study(model)
+    rows = study.rows(part or f"chosen_{study.model.style}")[1:]
+    return fmean(row.last["cosine"] for row in rows if row.config and row.config.method == method)
 
 
 def points_lost(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> Number:
@@ -104,3 +117,38 @@ def forgetting_by_layer(model: str) -> list[tuple[int, float, bool]]:
         bio, general = (base.scores[name].accuracy - row.scores[name].accuracy for name in ("bio", study.model.general))
         found.append((layer, 100 * bio, round(general, 9) <= BOUND))
     return found
+
+
+def by_topic() -> dict[str, dict[str, tuple[Number, Number]]]:
+    """Return topic -> model -> accuracy in per cent before and after the chosen edits."""
+    return {words: {short: accuracies(name, topic) for name, short in SHORT.items()} for words, topic in TOPICS.items()}
+
+
+def lost_by_setting(
+    parts: Mapping[str, str], models: Mapping[str, str] = SHORT, method: str = "adaptive_rmu"
+) -> dict[str, dict[str, dict[str, Number]]]:
+    """Return topic -> setting -> model -> points of accuracy lost.
+
+    Parameters
+    ----------
+    parts
+        setting in words -> part of the study; ``""`` stands for the chosen one.
+    models
+        name -> what it is called.
+    """
+    return {
+        words: {
+            setting: {short: points_lost(name, topic, part, method) for name, short in models.items()}
+            for setting, part in parts.items()
+        }
+        for words, topic in TOPICS.items()
+    }
+
+
+WAYS = ("it forgets the topic and little else", "it forgets everything", "it forgets nothing")
+
+
+def way(model: str, part: str, method: str) -> str:
+    """Say in which of three `WAYS` a model took a setting: by half of what it lost on the topic, and by ten points."""
+    bio, general = (points_lost(model, topic, part, method).value for topic in ("bio", "general"))
+    return WAYS[2] if bio < 10 else WAYS[0] if general < bio / 2 else WAYS[1]

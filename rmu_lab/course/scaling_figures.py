@@ -50,7 +50,9 @@ def before_after_bars(panels: Mapping[str, Mapping[str, tuple[Number, Number]]],
         axes.set_title(topic, fontweight="normal", fontsize=10)
     for axes in row[0][1:]:
         axes.set_ylabel("")
-    row[0][0].texts[0].set_visible(False)  # the word for the level of guessing stands beside the last panel
+        axes.yaxis.set_tick_params(labelleft=False)
+    for axes in row[0][:-1]:
+        axes.texts[-1].set_visible(False)  # the word for the level of guessing stands beside the last panel
     row[0][-1].legend(loc="upper right", ncols=2, frameon=True)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
@@ -75,7 +77,7 @@ def lost_points(
     first = next(iter(panels.values()))
     models = list(next(iter(first.values())))
     looks = [ROLES[role] for role in ("frozen", "direction", "steered")[-len(first) :]]
-    figure, row = plt.subplots(1, len(panels), figsize=(8.2, 0.9 + 0.85 * len(models)), sharey=True)
+    figure, row = plt.subplots(1, len(panels), figsize=(8.2, 1.3 + 0.8 * len(models)), sharey=True)
     for axes, (topic, settings) in zip(row, panels.items(), strict=True):
         for at, ((setting, numbers), look) in enumerate(zip(settings.items(), looks, strict=True)):
             for place, model in enumerate(models):
@@ -87,7 +89,7 @@ def lost_points(
         axes.set(yticks=range(len(models)), yticklabels=models, xlabel=xlabel, ylim=(len(models) - 0.5, -0.5))
         axes.set_title(topic, fontweight="normal", fontsize=10)
         axes.grid(axis="y", visible=False)
-    row[-1].legend(loc="best", fontsize=9)
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(first), fontsize=9)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
@@ -158,7 +160,12 @@ def forgetting_by_depth(
     axes.set(xlabel="depth, from the first layer to the last", ylabel="points lost on the topic")
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_title(title)
-    axes.legend(loc="best", frameon=True, title="white: costs over 5 points", title_fontsize=9)
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        title="white: general\nknowledge costs\nover 5 points",
+        title_fontsize=9,
+    )
     return figure
 
 
@@ -220,6 +227,6 @@ def memory_bars(loops: Mapping[str, Mapping[str, float]], *, title: str) -> Figu
     )
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(-0.1, -0.35))
+    axes.legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(-0.1, -0.5))
     axes.set_title(title)
     return figure
