@@ -1,7 +1,8 @@
 """WMDP, MMLU and other tasks of lm-evaluation-harness on a model in memory: the numbers that papers report.
 
 `accuracy` scores questions in this package's own prompts, fast; `harness` lets lm-eval do it in its own, so that
-numbers can be set beside published ones. Nothing is reloaded: an edit that is applied counts. Taught in notebook 09.
+numbers can be set beside published ones. Nothing is reloaded: an edit that is applied counts. Explained in
+docs/guide/scaling.md.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def harness(
 ) -> HarnessResult:
     """Score multiple-choice tasks of lm-eval on a model as it is in memory.
 
-    Taught in notebook 09.
+    Explained in docs/guide/scaling.md.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def load_model(
     device_map
         for a model larger than one GPU, instead of `device`: ``"auto"`` fills the GPUs first, then the CPU's memory,
         then the disk; a mapping from module names to devices (``"cpu"``, ``"disk"``, a GPU's number) says it in detail.
-        It can be scored, unlearned and saved like any other. Taught in notebook 09.
+        It can be scored, unlearned and saved like any other. Explained in docs/guide/scaling.md.
     max_memory
         what ``device_map="auto"`` may fill, e.g. ``{0: "60GiB", "cpu": "200GiB"}``; training needs some room of its own.
     offload_folder

@@ -2,7 +2,7 @@
 
 For a forward pass accelerate's hooks bring each module's weights to where it runs and take them away again; in between
 they are empty ("meta") tensors in the model. So an edit must be written to where the weights are kept, and blocks that
-train need their weights at hand all the time. Taught in notebook 09.
+train need their weights at hand all the time. Explained in docs/guide/scaling.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A preset (``presets/*.json``, or a file of your own in that form) says everything that decides the numbers. `plan` says
 what a run will download, need and take, before anything is fetched. `reproduce` runs it, stage by stage, each stored
-when it is done, so that a stopped run goes on where it was. Taught in notebook 09.
+when it is done, so that a stopped run goes on where it was. Explained in docs/guide/scaling.md.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def reproduce(
 
     In `out` are also the edits (``METHOD/edit``, for `UnlearnResult.load`) and each task's scores; called again, only what
     is missing there is made, if settings, weights, texts and questions are the same by their digests. Under torchrun
-    all processes train and the main one scores. Taught in notebook 09.
+    all processes train and the main one scores. Explained in docs/guide/scaling.md.
 
     Parameters
     ----------

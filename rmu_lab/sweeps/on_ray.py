@@ -1,7 +1,7 @@
 """A sweep on Ray: as many workers as there are processors or GPUs, each with its own model and frozen passes.
 
 A worker takes one group of settings after the other; if it dies, its group goes to a new one, and every finished
-row is with the caller already. Taught in notebook 09.
+row is with the caller already. Explained in docs/guide/scaling.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Started by ``torchrun --nproc_per_node 2 script.py``, every process has the whol
 of each batch. A batch's loss is a mean over its counted tokens (or texts), so each process weights the mean over its
 own by its fraction of the whole. The sums of these over the processes, and of their gradients, are then what one
 process would have got from the whole batch; means of means would not be, since texts differ in length. All processes
-take the same optimiser step, so their matrices stay equal. Taught in notebook 09.
+take the same optimiser step, so their matrices stay equal. Explained in docs/guide/scaling.md.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def unlearn(
 
     Started by torchrun, the processes share the texts of each batch and get the edit that one alone would get
     (`unlearning.distributed`). A model that `load_model` spread with ``device_map`` needs room on one device for the
-    trained blocks. Both are taught in notebook 09.
+    trained blocks. Both are explained in docs/guide/scaling.md.
 
     Parameters
     ----------
