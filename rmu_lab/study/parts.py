@@ -52,8 +52,10 @@ def settings_part(advice: Advice) -> SweepPart:
 
 
 def advised_part(advice: Advice) -> SweepPart:
-    """Return the part that trains exactly what the advisor proposes."""
-    return SweepPart(ADVISED, lambda _study: [advice.config(seed=seed) for seed in SEEDS])
+    """Return the part that trains exactly what the advisor proposes, with either method."""
+    return SweepPart(
+        ADVISED, lambda _study: [advice.config(method=method, seed=seed) for method in METHODS for seed in SEEDS]
+    )
 
 
 def _copied(_study: Study) -> list[MethodConfig]:

@@ -200,9 +200,10 @@ def read_chosen(study: Study) -> Numbers:
 
 
 def read_advised(study: Study) -> Numbers:
-    """Read what the advisor's proposal loses, without any search."""
+    """Read what the advisor's proposal for Adaptive RMU loses, without any search."""
     sets = {"bio": "infectious disease", study.model.general: "general"}
-    return {f"{words}: points lost": crossed(lost(study, ADVISED, topic, [{}])) for topic, words in sets.items()}
+    wanted = [{"method": "adaptive_rmu"}]
+    return {f"{words}: points lost": crossed(lost(study, ADVISED, topic, wanted)) for topic, words in sets.items()}
 
 
 # -- Eq 20-22: stored by benchmarks.attacks, on SmolLM2 only ----------------------------------------------------------
