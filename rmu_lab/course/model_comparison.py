@@ -20,6 +20,7 @@ from ..files import results_folder
 from ..study.model_study import BOUND, Study
 from ..study.readings import lost
 from ..unlearning.advisor import LayerProfile
+from ..unlearning.config import UnlearnConfig
 
 SHORT = {"smollm2-135m": "SmolLM2", "gemma-3-270m": "Gemma", "qwen2.5-coder-1.5b": "Qwen"}
 """What the lesson calls each model."""
@@ -67,7 +68,7 @@ def advisor_rows() -> list[dict[str, Any]]:
     return list(_advisor()["rows"])
 
 
-def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> tuple[Number, Number]:
+def accuracies(model: str, topic: str, part: str = "", method: str = "rmu") -> tuple[Number, Number]:
     """Return a model's accuracy in per cent before an edit, and after edits with three directions.
 
     Parameters
@@ -86,18 +87,55 @@ def accuracies(model: str, topic: str, part: str = "", method: str = "adaptive_r
     return before, crossed(right)
 
 
-def final_cosine(model: str, part: str = "", method: str = "adaptive_rmu") -> float:
+def final_cosine(model: str, part: str = "", method: str = "rmu") -> float:
     """Return the mean of cos(u, h) on forget text at the last step, over directions; parameters as of `accuracies`."""
     study = Study(model)
     rows = study.rows(part or f"chosen_{study.model.style}")[1:]
     return fmean(row.last["cosine"] for row in rows if row.config and row.config.method == method)
 
 
-def points_lost(model: str, topic: str, part: str = "", method: str = "adaptive_rmu") -> Number:
+def points_lost(model: str, topic: str, part: str = "", method: str = "rmu") -> Number:
     """Return how many points of accuracy edits with three directions cost; parameters as of `accuracies`."""
     study = Study(model)
     topic = study.model.general if topic == "general" else topic
     return crossed(lost(study, part or f"chosen_{study.model.style}", topic, [{"method": method}]))
+
+
+def gained(model: str, topic: str, over: str, part: str = "", method: str = "rmu") -> Number:
+    """Return how many points more the edits of one part cost than those of another, on the same questions.
+
+    Parameters
+    ----------
+    over
+        the part that is held against `part`; further parameters as of `accuracies`.
+    """
+    study = Study(model)
+    topic = study.model.general if topic == "general" else topic
+    parts = part or f"chosen_{study.model.style}", over
+    more, less = (lost(study, each, topic, [{"method": method}]) for each in parts)
+    return crossed(more - less)
+
+
+def answered_more(model: str, topic: str, more: str, less: str, method: str = "rmu") -> Number:
+    """Return how many points more of the same questions the same edits answer rightly in one part than in another."""
+    study = Study(model)
+    right = [
+        100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
+        for part in (more, less)
+    ]
+    return crossed(right[0] - right[1])
+
+
+def tried_at(model: str, layer: int) -> list[list[str]]:
+    """Return what the stored search on dev tried at a layer: learning rate, points lost on either topic, cos(u, h)."""
+    study = Study(model)
+    base, *rows = study.rows("settings")
+    tried = [(row.config, row) for row in rows if isinstance(row.config, UnlearnConfig) and row.config.layer == layer]
+    found = []
+    for config, row in sorted(tried, key=lambda each: each[0].lr):
+        points = [100 * (base.scores[name].accuracy - row.scores[name].accuracy) for name in ("bio", study.model.general)]
+        found.append([f"{config.lr:.2g}", *(f"{each:.0f}" for each in points), f"{row.last['cosine']:.2f}"])
+    return found
 
 
 def forgetting_by_layer(model: str) -> list[tuple[int, float, bool]]:
@@ -125,7 +163,7 @@ def by_topic() -> dict[str, dict[str, tuple[Number, Number]]]:
 
 
 def lost_by_setting(
-    parts: Mapping[str, str], models: Mapping[str, str] = SHORT, method: str = "adaptive_rmu"
+    parts: Mapping[str, str], models: Mapping[str, str] = SHORT, method: str = "rmu"
 ) -> dict[str, dict[str, dict[str, Number]]]:
     """Return topic -> setting -> model -> points of accuracy lost.
 
@@ -145,10 +183,28 @@ def lost_by_setting(
     }
 
 
-WAYS = ("it forgets the topic and little else", "it forgets everything", "it forgets nothing")
+WAYS = ("it loses the topic and little else", "it loses both alike", "it loses neither")
 
 
 def way(model: str, part: str, method: str) -> str:
-    """Say in which of three `WAYS` a model took a setting: by half of what it lost on the topic, and by ten points."""
+    """Say in which of three `WAYS` a model took a setting.
+
+    Neither: under ten points of the topic. Little else: general knowledge lost less than half of what the topic lost.
+    """
     bio, general = (points_lost(model, topic, part, method).value for topic in ("bio", "general"))
     return WAYS[2] if bio < 10 else WAYS[0] if general < bio / 2 else WAYS[1]
+
+
+def by_style(panels: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, tuple[Number, Number]]]:
+    """Return panel -> school or university questions on the topic -> accuracy before and after the chosen edits.
+
+    Parameters
+    ----------
+    panels
+        panel's words -> the model and the style in which it is asked.
+    """
+    sets = {"school": "bio", "university": "bio_hard"}
+    return {
+        words: {level: accuracies(model, topic, f"chosen_{style}") for level, topic in sets.items()}
+        for words, (model, style) in panels.items()
+    }

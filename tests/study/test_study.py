@@ -207,7 +207,11 @@ def test_the_chosen_setting_is_read_by_cloze_and_by_letter_on_easy_and_hard_ques
 
 
 def test_what_is_advised_is_read_without_a_search():
-    edited = [row({"bio": "0111", "general": "1111"}, dataclasses.replace(CHOSEN, seed=seed)) for seed in SEEDS]
+    edited = [
+        row({"bio": marks, "general": "1111"}, dataclasses.replace(CHOSEN, method=method, seed=seed))
+        for method, marks in (("rmu", "0000"), ("adaptive_rmu", "0111"))
+        for seed in SEEDS
+    ]
     found = readings.read_advised(study_of(**{ADVISED: [row({"bio": "1111", "general": "1111"}), *edited]}))
     assert [number.value for number in found.values()] == [25, 0]
 
