@@ -57,6 +57,7 @@ def unpack_weights(gguf: Path, config: PreTrainedConfig, file: Path, dtype: torc
                 raise RmuLabError(f"{gguf.name} has {name} as {values.shape}, not {shapes[name]}; fetch the file anew.")
             for rows in torch.from_numpy(values).split(ROWS_AT_ONCE):
                 out.write(rows.to(dtype).view(torch.uint8).numpy().data)
+            del values, rows  # or the next one would be made beside it
 
 
 def _header(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> bytes:
