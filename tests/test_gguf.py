@@ -1,5 +1,7 @@
 """What is unpacked from a GGUF file, tensor by tensor, against what safetensors writes of the whole model."""
 
+import tracemalloc
+
 import gguf
 import pytest
 import torch
@@ -76,3 +78,16 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path):
     wider = tiny_model("qwen2", intermediate_size=96).config
     with pytest.raises(RmuLabError, match=r"has model\.layers\.0\.mlp\.down_proj\.weight as \(32, 64\), not \(32, 96\)"):
         unpack_weights(tmp_path / "model.gguf", wider, tmp_path / "model.safetensors", torch.float32)
+
+
+def test_memory_holds_one_dequantised_tensor_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(rmu_lab.gguf, "ROWS_AT_ONCE", 256)
+    model = tiny_model("qwen2", vocab_size=60_000, tie_word_embeddings=False)  # two matrices that are by far the largest
+    written(model, tmp_path / "model.gguf")
+    largest = model.lm_head.weight.nbytes
+    assert model.get_input_embeddings().weight.nbytes == largest > 4 * model.model.layers[0].mlp.up_proj.weight.nbytes
+    tracemalloc.start()
+    unpack_weights(tmp_path / "model.gguf", model.config, tmp_path / "model.safetensors", torch.float32)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert largest < peak < 1.7 * largest
