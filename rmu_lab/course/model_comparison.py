@@ -68,6 +68,12 @@ def advisor_rows() -> list[dict[str, Any]]:
     return list(_advisor()["rows"])
 
 
+def _asked(model: str, topic: str, part: str) -> tuple[Study, str, str]:
+    """The study of a model, and the part and the question set that are meant; see `accuracies`."""
+    study = Study(model)
+    return study, part or f"chosen_{study.model.style}", study.model.general if topic == "general" else topic
+
+
 def accuracies(model: str, topic: str, part: str = "", method: str = "rmu") -> tuple[Number, Number]:
     """Return a model's accuracy in per cent before an edit, and after edits with three directions.
 
@@ -78,27 +84,27 @@ def accuracies(model: str, topic: str, part: str = "", method: str = "rmu") -> t
     part
         of the study; by default the chosen setting, asked in the model's own style.
     """
-    study = Study(model)
-    part = part or f"chosen_{study.model.style}"
-    topic = study.model.general if topic == "general" else topic
+    study, part, topic = _asked(model, topic, part)
     base = share_of(study.rows(part)[0].scores[topic].correct, "questions")
     before = Number(100 * base.value, 100 * base.low, 100 * base.high, base.n, base.over)
-    right = 100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
-    return before, crossed(right)
+    return before, crossed(_answered(study, part, topic, method))
+
+
+def _answered(study: Study, part: str, topic: str, method: str) -> np.ndarray:
+    """100 for each question that an edit answers rightly, by direction and question."""
+    return 100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
 
 
 def final_cosine(model: str, part: str = "", method: str = "rmu") -> float:
     """Return the mean of cos(u, h) on forget text at the last step, over directions; parameters as of `accuracies`."""
-    study = Study(model)
-    rows = study.rows(part or f"chosen_{study.model.style}")[1:]
-    return fmean(row.last["cosine"] for row in rows if row.config and row.config.method == method)
+    study, part, _ = _asked(model, "bio", part)
+    return fmean(row.last["cosine"] for row in study.rows(part)[1:] if row.config and row.config.method == method)
 
 
 def points_lost(model: str, topic: str, part: str = "", method: str = "rmu") -> Number:
     """Return how many points of accuracy edits with three directions cost; parameters as of `accuracies`."""
-    study = Study(model)
-    topic = study.model.general if topic == "general" else topic
-    return crossed(lost(study, part or f"chosen_{study.model.style}", topic, [{"method": method}]))
+    study, part, topic = _asked(model, topic, part)
+    return crossed(lost(study, part, topic, [{"method": method}]))
 
 
 def gained(model: str, topic: str, over: str, part: str = "", method: str = "rmu") -> Number:
@@ -109,21 +115,15 @@ def gained(model: str, topic: str, over: str, part: str = "", method: str = "rmu
     over
         the part that is held against `part`; further parameters as of `accuracies`.
     """
-    study = Study(model)
-    topic = study.model.general if topic == "general" else topic
-    parts = part or f"chosen_{study.model.style}", over
-    more, less = (lost(study, each, topic, [{"method": method}]) for each in parts)
+    study, part, topic = _asked(model, topic, part)
+    more, less = (lost(study, each, topic, [{"method": method}]) for each in (part, over))
     return crossed(more - less)
 
 
 def answered_more(model: str, topic: str, more: str, less: str, method: str = "rmu") -> Number:
     """Return how many points more of the same questions the same edits answer rightly in one part than in another."""
     study = Study(model)
-    right = [
-        100 * np.array(study.rows(part)[0].scores[topic].correct) - lost(study, part, topic, [{"method": method}])
-        for part in (more, less)
-    ]
-    return crossed(right[0] - right[1])
+    return crossed(_answered(study, more, topic, method) - _answered(study, less, topic, method))
 
 
 def tried_at(model: str, layer: int) -> list[list[str]]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy.stats import t as student
 
+from ..estimates import Number
 from .pictures import SCREEN_DPI, as_png, image_html
 
 if TYPE_CHECKING:
@@ -329,12 +330,15 @@ def accuracy_axes(axes: Axes, names: Sequence[str], chance: float = 0.25) -> Non
 
 
 def interval_bars(
-    axes: Axes, places: Sequence[float], accuracies: Sequence[Accuracy], colour: str, label: str, width: float = 0.36
+    axes: Axes, places: Sequence[float], scores: Sequence[Accuracy | Number], colour: str, label: str, width: float = 0.36
 ) -> None:
-    """Draw accuracies as bars with their 95% intervals, and the per cent above each."""
-    heights = [score.accuracy for score in accuracies]
-    below = [score.accuracy - score.interval[0] for score in accuracies]
-    above = [score.interval[1] - score.accuracy for score in accuracies]
+    """Draw accuracies, as shares, in bars with their 95% intervals, and the per cent above each."""
+    drawn = [
+        (each.value, each.low, each.high) if isinstance(each, Number) else (each.accuracy, *each.interval) for each in scores
+    ]
+    heights = [height for height, _, _ in drawn]
+    below = [height - low for height, low, _ in drawn]
+    above = [high - height for height, _, high in drawn]
     axes.bar(places, heights, width, yerr=(below, above), capsize=4, color=colour, ecolor=GREY, label=label)
     for place, height, up in zip(places, heights, above, strict=True):
         axes.text(place, height + up + 0.02, f"{height:.0%}", ha="center", fontsize=10)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
-from .plots import GREY, ROLES, accuracy_axes
+from ..estimates import Number
+from .plots import GREY, ROLES, accuracy_axes, interval_bars
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..estimates import Number
     from ..unlearning.advisor import LayerProfile
 
 LOOKS = ("retain", "direction", "steered")
@@ -44,8 +43,9 @@ def before_after_bars(panels: Mapping[str, Mapping[str, tuple[Number, Number]]],
     figure, row = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), sharey=True, squeeze=False)
     for axes, (topic, pairs) in zip(row[0], panels.items(), strict=True):
         for offset, (label, role) in enumerate((("before", "frozen"), ("after", "steered"))):
-            for place, pair in enumerate(pairs.values()):
-                _bar(axes, place + 0.38 * (offset - 0.5), pair[offset], ROLES[role].colour, label if place == 0 else None)
+            shares = [_share(pair[offset]) for pair in pairs.values()]
+            places = [place + 0.38 * (offset - 0.5) for place in range(len(shares))]
+            interval_bars(axes, places, shares, ROLES[role].colour, label)
         accuracy_axes(axes, list(pairs))
         axes.set_title(topic, fontweight="normal", fontsize=10)
     for axes in row[0][1:]:
@@ -58,10 +58,10 @@ def before_after_bars(panels: Mapping[str, Mapping[str, tuple[Number, Number]]],
     return figure
 
 
-def _bar(axes: Axes, place: float, number: Number, colour: str, label: str | None) -> None:
-    value, low, high = number.value / 100, number.low / 100, number.high / 100
-    axes.bar(place, value, 0.36, yerr=[[value - low], [high - value]], capsize=4, color=colour, ecolor=GREY, label=label)
-    axes.text(place, high + 0.02, f"{value:.0%}", ha="center", fontsize=10)
+def _share(per_cent: Number) -> Number:
+    """The same accuracy as a share."""
+    value, low, high = (each / 100 for each in (per_cent.value, per_cent.low, per_cent.high))
+    return Number(value, low, high, per_cent.n, per_cent.over)
 
 
 def lost_points(
