@@ -22,7 +22,7 @@ from rmu_lab import UnlearnConfig, accuracy, accuracy_change, load_corpus, load_
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.files import data_folder, write_json
 from rmu_lab.provenance import provenance
-from rmu_lab.scorecard.claim_table import put_between
+from rmu_lab.study.claim_table import put_between
 from rmu_lab.study.studied_models import MAIN, STUDIED
 
 SETS = ("bio", "cyber", "general", "neighbours")

@@ -14,13 +14,14 @@ from .cli_output import clear_errors, console, plain, say, unbroken
 from .errors import RmuLabError
 
 if TYPE_CHECKING:
-    from .scorecard.stored_table import ClaimInWords
+    from .study.verdicts import ClaimInWords
 
 
 def claims(
     claim: Annotated[str | None, typer.Argument(metavar="ID", help="Print this claim in full.")] = None,
     numbers: Annotated[bool, typer.Option("--numbers", help="Print every claim in full.")] = False,
     run: Annotated[str | None, typer.Option(help="Measure this claim anew, and compare.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --run: the model of the study; by default SmolLM2.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --run: folder that keeps what is measured.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write every claim with its numbers to this file.")] = None,
     result: Annotated[
@@ -36,19 +37,20 @@ def claims(
     with clear_errors():
         from .files import check_file
 
-        if out is not None and run is None:
-            raise RmuLabError("--out keeps what --run measures; give --run ID too.")
+        for option, given in {"--out": out, "--model": model}.items():
+            if given is not None and run is None:
+                raise RmuLabError(f"{option} belongs to --run, which measures a claim anew; give --run ID too.")
         if json_out is not None:
             check_file(json_out)
         if run is not None:
-            _run_claim(run, out)
+            _run_claim(run, model, out)
             return
         runs = _full_runs(result)
         if readme is not None or json_out is not None:
             _write(runs, json_out, readme)
         rows = _rows(refresh)
         if claim is not None:
-            from .scorecard.stored_table import claim_in_words
+            from .study.stored_table import claim_in_words
 
             _print_in_full(claim_in_words(rows, claim))
         elif numbers:
@@ -57,7 +59,7 @@ def claims(
         else:
             _print_list(rows)
         if runs:
-            from .scorecard.claim_table import FULL_SIZE_HEAD
+            from .study.claim_table import FULL_SIZE_HEAD
 
             table = Table(*FULL_SIZE_HEAD, title="The papers' own benchmark, in points", show_lines=True)
             for cells in (cells for run in runs for cells in run.rows()):
@@ -71,14 +73,14 @@ def _full_runs(result: list[Path] | None) -> list[Any]:
 
     if not result and not (results_folder() / "reproduce").is_dir():
         return []
-    from .scorecard import FullRun, found_runs
+    from .study import FullRun, found_runs
 
     return [FullRun.load(path) for path in result] if result else found_runs()
 
 
 def _write(runs: list[Any], json_out: Path | None, readme: Path | None) -> None:
     from .files import write_json
-    from .scorecard import as_json, rewrite
+    from .study import as_json, rewrite
 
     if readme is not None:
         rewrite(readme, notebooks="../../notebooks/")
@@ -88,28 +90,47 @@ def _write(runs: list[Any], json_out: Path | None, readme: Path | None) -> None:
 
 def _rows(refresh: bool) -> list[ClaimInWords]:
     """The stored table, or what takes seconds where it is older than the results."""
-    from .scorecard import stored_table
+    from .study import stored_table
 
     if refresh:
         return stored_table.refresh()
     stored = stored_table.stored_claims()
     if stored is None:
+        from .study import computed_claims
+
         say("The results in data/results have changed since the stored table was computed; computing it anew ...")
-        return stored_table.computed_claims()
+        return computed_claims()
     return stored
 
 
 def _print_list(rows: list[ClaimInWords]) -> None:
+    from .study.verdicts import LEGEND, MARKED, SYMBOLS
+
     table = Table(box=None, pad_edge=False)
     table.add_column("claim", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("shown in notebook")
+    for title in rows[0].models:
+        table.add_column(title.replace(" ", "\n"), justify="center")
+    table.add_column("overall")
+    table.add_column("the paper says")
     for row in rows:
-        table.add_row(*map(plain, (row.id, row.verdict, row.place)))
+        cells = [plain(found.symbol, _COLOURS[found.verdict]) for found in row.models.values()]
+        words = plain(f"{SYMBOLS[row.overall]} {row.overall}", _COLOURS[row.overall])
+        table.add_row(plain(row.id), *cells, words, plain(row.plain + (MARKED if row.changed else "")))
     unbroken(table)
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.verdict for row in rows).most_common())
+    say("  ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items()))
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.overall for row in rows).most_common())
     say(f"{len(rows)} claims: {counts}.")
     say("rmu-lab claims ID prints one in full, rmu-lab claims --numbers prints all, and --run ID measures one anew.")
+
+
+_COLOURS = {
+    "reproduced": "green",
+    "argument fails but conclusion holds": "yellow",
+    "not reproduced": "red",
+    "scale-dependent": "magenta",
+    "undecided": "cyan",
+    "not measured yet": "dim",
+}
 
 
 def _print_in_full(row: ClaimInWords) -> None:
@@ -118,32 +139,39 @@ def _print_in_full(row: ClaimInWords) -> None:
         "The paper reports": row.reported,
         "Done here": row.protocol,
         "Rule": row.rule,
+        "The rule is marked": row.changed,
         "Shown in notebook": row.place,
-        "Results": ", ".join(f"data/results/{name}" for name in row.stored),
         "Measure it anew": f"rmu-lab claims --run {row.id}",
     }
-    say(Text.assemble("  Verdict: ", plain(row.verdict, "bold")))
-    say("  Measured, with 95% interval (and what was asked of it):")
-    for line in row.measured:
-        say(f"    {line}")
+    say(Text.assemble("  Verdict: ", plain(row.overall, f"bold {_COLOURS[row.overall]}")))
+    for title, found in row.models.items():
+        say(Text.assemble("  ", plain(title, "bold"), ": ", plain(found.verdict, _COLOURS[found.verdict])))
+        for line in (*found.measured, found.needed, *found.runs):
+            if line:
+                say(f"    {line}")
     for name, text in lines.items():
-        say(f"  {name}: {text}")
+        if text:
+            say(f"  {name}: {text}")
     console.print()
 
 
-def _run_claim(name: str, out: Path | None) -> None:
-    from .scorecard import claim_of
+def _run_claim(name: str, model: str | None, out: Path | None) -> None:
+    from tempfile import TemporaryDirectory
 
-    claim = claim_of(name)
+    from .study import claim_of, run_claim
+    from .study.studied_models import MAIN, studied
+
+    claim, model = claim_of(name), studied(model or MAIN).name
     try:
-        stored, verdict = claim.numbers(), claim.verdict()
+        stored, verdict = claim.numbers(model), claim.verdict(model)
     except RmuLabError as missing:  # the first time there is nothing to compare with
         say(missing, "yellow")
         stored, verdict = {}, "none"
-    fresh = claim.fresh(out)
+    with TemporaryDirectory(prefix="rmu-lab-claim-") as folder:
+        fresh = run_claim(claim, model, out or Path(folder))
     table = Table("number", "stored [95% interval]", "now", title=plain(f"{claim.id}: {claim.statement}"))
-    for name, number in fresh.items():
-        table.add_row(*map(plain, (name, stored.get(name, "none"), number)))
+    for label, number in fresh.items():
+        table.add_row(*map(plain, (label, stored.get(label, "none"), number)))
     console.print(table)
     say(f"{claim.rule}.")
     say(f"Verdict stored: {verdict}. Verdict now: {claim.verdict(fresh)}.")

@@ -5,10 +5,11 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 UNKNOWN = "not installed"
 """Stands for the version of a package that is imported without having been installed."""
@@ -79,6 +80,37 @@ def commit(package: Path) -> str | None:
 
 # Of the code that this process has loaded: files may be changed while it runs.
 CODE = {"digest": code_digest(Path(__file__).parent), "commit": commit(Path(__file__).parent)}
+
+
+NUMBERS_SINCE = (0, 1)
+"""The first version (major, minor) whose stored results still hold. A release that changes numbers raises it to its own."""
+
+
+def old_versions(stored: Mapping[str, Any]) -> list[str]:
+    """Say that a result was made by a version whose numbers do not hold in this one, or by other code, if it was."""
+    then, now = (".".join(found["rmu-lab"].split(".")[:2]) for found in (stored["versions"], versions()))
+    try:
+        holds = NUMBERS_SINCE <= _pair(then) <= _pair(now)
+    except ValueError:  # not installed, here or there
+        holds = then == now
+    return ([] if holds else [f"it was made by rmu-lab {then}, this is {now}"]) + changed_code(stored)
+
+
+def _pair(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+NO_CODE = "it does not say which code made it"
+
+
+def changed_code(stored: Mapping[str, Any]) -> list[str]:
+    """Say that the code has changed since a result was made, if it has, or that the result does not tell."""
+    if "code" not in stored:
+        return [NO_CODE]
+    made_by = stored["code"]
+    if made_by["digest"] == CODE["digest"]:
+        return []
+    return [f"the code has changed since it was made ({made_by['commit'] or 'no commit known'})"]
 
 
 def _command(given: Sequence[str]) -> str:

@@ -322,7 +322,7 @@ def test_a_place_for_the_result_is_looked_for_before_anything_is_loaded(folder, 
     if command == "sweep" and place:
         place = "forget.jsonl/file"  # it makes missing folders
     monkeypatch.setattr("rmu_lab.load_model", lambda *_, **__: pytest.fail("loaded"))
-    monkeypatch.setattr("rmu_lab.scorecard.table_rows", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("rmu_lab.study.computed_claims", lambda *_: pytest.fail("read"))
     monkeypatch.chdir(folder)
     if command == "sweep":
         outcome = sweep_command(folder, "--out", place)

@@ -12,7 +12,7 @@ from benchmarks.data_card import stored_scores
 from benchmarks.questions import hard_table, table_row
 from rmu_lab import load_corpus, load_questions
 from rmu_lab.files import data_folder
-from rmu_lab.scorecard.sources import changed_code
+from rmu_lab.provenance import changed_code
 from rmu_lab.study.studied_models import MAIN as MAIN_MODEL
 
 CORPORA = {path.stem: load_corpus(path) for path in sorted((data_folder() / "corpora").glob("*.jsonl"))}

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, GCGStep
 from rmu_lab.cli_settings import listed, typed
 from rmu_lab.files import data_folder, read_json_lines
 from rmu_lab.reproduce import Preset, _scored, _take_folder, plan
-from rmu_lab.scorecard import CLAIMS, sources
+from rmu_lab.study import CLAIMS, PARTS, Study
+from rmu_lab.study.staleness import stale
 from rmu_lab.sweeps.rows import RowFile
 from rmu_lab.unlearning.baselines import NPO
 from tests.sweeps.test_rows import row
@@ -215,27 +217,21 @@ def test_a_damaged_file_is_one_sentence(kind, tmp_path):
     assert refused > CASES / 4
 
 
-CLAIM_FILES = sorted({source.file for claim in CLAIMS.values() for source in claim.sources})
+STUDY = RESULTS / "study"
+STUDY_FILES = sorted(path.relative_to(STUDY) for path in STUDY.rglob("*.json*") if path.stat().st_size < 300_000)
 
 
-@pytest.mark.parametrize("file", [file for file in CLAIM_FILES if (RESULTS / file).stat().st_size < 300_000])
-def test_a_damaged_stored_result_of_a_claim_is_one_sentence(file, tmp_path, monkeypatch):
-    claims = [claim for claim in CLAIMS.values() if any(source.file == file for source in claim.sources)]
-    content = (RESULTS / file).read_bytes()
-    monkeypatch.setattr(sources, "results_folder", lambda: tmp_path)
-    for other in RESULTS.rglob("*.json*"):
-        place = tmp_path / other.relative_to(RESULTS)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(other)
-    (tmp_path / file).unlink()
+@pytest.mark.parametrize("file", STUDY_FILES, ids=lambda path: path.as_posix())
+def test_a_damaged_part_of_the_study_is_one_sentence(file, tmp_path):
+    model, part = file.parts[0], file.stem
+    content = (STUDY / file).read_bytes()
+    shutil.copytree(STUDY / model, tmp_path / model)
+    asking = [claim for claim in CLAIMS.values() if part in claim.parts]
     for seed in range(6):
         (tmp_path / file).write_bytes(damaged(content, random.Random(f"{file} {seed}")))
-        for look in ("verdict", "stale"):
+        for look in (*(claim.verdict for claim in asking), *([lambda study: stale(study, part)] if part in PARTS else [])):
             try:
-                if look == "verdict":
-                    claims[0].verdict()
-                else:
-                    next(source for source in claims[0].sources if source.file == file).stale()
+                look(Study(model, tmp_path / model))
             except RmuLabError:
                 pass
             except Exception as error:
@@ -292,7 +288,7 @@ OPTIONS = {
     "attack": ("--edit", "--limit", "--minutes", "--seed", "--json", "--questions", "--plugin"),
     "sweep": ("--layer", "--lr", "--seed", "--set", "--limit", "--workers", "--method", "--out", "--questions"),
     "reproduce": ("--preset", "--limit", "--batch-size", "--method", "--data"),
-    "claims": ("--json", "--markdown", "--run", "--result"),
+    "claims": ("--json", "--markdown", "--run", "--model", "--result"),
 }
 NEEDED = {"--forget": "none.jsonl", "--retain": "none.jsonl", "--questions": "none.jsonl", "--out": "new", "--edit": "none"}
 GIVEN = {
@@ -310,7 +306,7 @@ def test_any_value_of_an_option_is_taken_or_a_clean_error(command, tmp_path, mon
     """Nothing of what else the commands need is there, so that none of them gets to work."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rmu_lab.load_model", lambda *_, **__: (_ for _ in ()).throw(RmuLabError("Nothing is loaded.")))
-    monkeypatch.setattr("rmu_lab.scorecard.table_rows", lambda: [])  # a second each time
+    monkeypatch.setattr("rmu_lab.study.verdict_table.computed_claims", lambda: [])  # a second each time
     for option in OPTIONS[command]:
         for value in random.Random(f"{command} {option}").sample(VALUES, 3 if command == "claims" else 9):
             given = {name: NEEDED[name] for name in GIVEN[command]} | {option: value[:5000]}

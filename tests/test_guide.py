@@ -27,11 +27,12 @@ from rmu_lab.course import model_comparison
 from rmu_lab.estimates import Number
 from rmu_lab.evaluate import Accuracy, AccuracyChange
 from rmu_lab.files import file_digest
-from rmu_lab.scorecard import CLAIMS
-from rmu_lab.scorecard.rules import ARGUMENT_FAILS, NOT_REPRODUCED, REPRODUCED, SCALE_DEPENDENT
+from rmu_lab.study import ARGUMENT_FAILS, CLAIMS, NOT_REPRODUCED, REPRODUCED, SCALE_DEPENDENT, UNDECIDED, computed_claims
+from rmu_lab.study.readings import LAST
 from tests.conftest import load_plugins, made_up_texts, plugin, tiny_model
 from tests.test_setup import EXTRAS, ROOT
 
+MAX_LOGIT = "MaxLogit on given texts, unlearned less base"
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 PAGES = [README, *GUIDE]
@@ -322,18 +323,21 @@ def test_the_finding_on_the_larger_model_has_the_stored_numbers():
 def test_the_findings_on_the_papers_claims_have_the_stored_numbers():
     text = " ".join(README.read_text(encoding="utf-8").split())
     numbers = CLAIMS["f5"].numbers() | CLAIMS["f5-norm"].numbers() | CLAIMS["prop1-randomness"].numbers()
-    rmu, adaptive = (numbers[f"{method}, blocks 21 to 29: points lost on bio"] for method in ("RMU", "Adaptive RMU"))
-    longer, spread = numbers["c / ‖h‖, blocks 17 to 25"], numbers["slope of log spread over noise"]
-    assert CLAIMS["prop1-confidence"].verdict() == ARGUMENT_FAILS  # "still grows less confident"
-    verdicts = Counter(claim.verdict() for claim in CLAIMS.values())
+    rmu, adaptive = (numbers[f"{method}, {LAST}: points lost on bio"] for method in ("RMU", "Adaptive RMU"))
+    below, spread = numbers["last layer, a tenth of alpha: points lost on bio"], numbers["slope of log spread over noise"]
+    assert numbers["last layer, a tenth of alpha: c / ‖h‖"].high < 1  # "a target shorter than the hidden states"
+    table = {row.id: row.overall for row in computed_claims()}
+    confidence = CLAIMS["prop1-confidence"]  # "SmolLM2 less confident, but Gemma more"
+    assert confidence.verdict() == ARGUMENT_FAILS and confidence.numbers("gemma-3-270m")[MAX_LOGIT].low > 0
+    verdicts = Counter(table.values())
     for said in (
         f"RMU lowers accuracy by {interval(rmu)}",
         f"and Adaptive RMU by {interval(adaptive).replace(' points', '')}",
-        f"{longer.value:.1f} times as long as the hidden states [{longer.low:.1f}, {longer.high:.1f}]",
-        f"it lowers accuracy by {interval(numbers['a setting for each layer, RMU at 17, 22 and 27: points lost on bio'])}",
-        f"Of {len(CLAIMS)} claims in Dang et al., {verdicts[REPRODUCED] + verdicts[ARGUMENT_FAILS]} hold here, "
-        f"{verdicts[ARGUMENT_FAILS]} of them for another reason.** {verdicts[NOT_REPRODUCED]} are not reproduced, and "
-        f"{verdicts[SCALE_DEPENDENT]} holds or fails with the scale",
+        f"by {interval(below)}, with a target shorter than the hidden states",
+        f"Of {len(CLAIMS)} claims in Dang et al., {verdicts[REPRODUCED] + verdicts[ARGUMENT_FAILS]} hold on SmolLM2 and "
+        f"Gemma 3 270M, {verdicts[ARGUMENT_FAILS]} of them for another reason.** Of the others {verdicts[NOT_REPRODUCED]} "
+        f"are not reproduced, {verdicts[SCALE_DEPENDENT]} differ between these models, and {verdicts[UNDECIDED]} are "
+        "undecided",
         "doubling it divides their spread under noise by "
         f"{2**-spread.value:.1f} [{2**-spread.high:.1f}, {2**-spread.low:.1f}]",
     ):

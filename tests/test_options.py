@@ -39,7 +39,7 @@ from rmu_lab.duel import Rules, start_duel
 from rmu_lab.files import digest
 from rmu_lab.identity import model_digests, tensors_digest
 from rmu_lab.plugins import loaded_files
-from rmu_lab.scorecard import CLAIMS
+from rmu_lab.study import CLAIMS
 from tests.conftest import made_up_texts, plugin, tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -550,7 +550,7 @@ COMMANDS = {
     "duel start": DUEL_START,
     "duel score": DUEL_SCORE,
 }
-CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--out", "--json", "--result", "--markdown", "--refresh"}
+CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--model", "--out", "--json", "--result", "--markdown", "--refresh"}
 PAGE_OPTIONS = {"--out", "--edit", "--question", "--home", "--serve", "--port", "--device"}  # tests/page/test_writer.py
 EXPORT_OPTIONS = {"--edit", "--out", "--format", "--rank", "--fidelity", "--questions", "--split", "--robustness"}
 EXPORT_OPTIONS |= {"--push", "--public", "--model", "--yes", "--dtype", "--device"}  # tests/export/test_command.py
@@ -654,38 +654,20 @@ def test_demo_takes_its_model(there):
     assert outcome.exit_code == 1 and "no settings for 'gpt-2', only for smollm2-135m" in outcome.output
 
 
-def test_claims_runs_the_claim_that_is_named_and_keeps_what_it_measures(there, monkeypatch):
-    """Claims whose numbers are at hand, so that nothing is measured."""
+def test_claims_measures_the_claim_and_the_model_that_are_named_and_keeps_it(there, tokenizer, monkeypatch):
+    """The model is a tiny one; the setting is the one that is stored."""
 
-    class Source:
-        file = "none"
+    def load(name, device, dtype):
+        return tiny_model("llama", num_hidden_layers=30), tokenizer
 
-        def __init__(self, name):
-            self.name = name
-
-        def stored(self):
-            return CLAIMS[self.name].numbers()
-
-        def fresh(self, out):
-            if out is not None:
-                out.mkdir()
-                (out / "measured.json").write_text(self.name)
-            return self.stored()
-
-        def stale(self):
-            return []
-
-    first, second = [name for name in CLAIMS if CLAIMS[name].numbers()][:2]
-    for name in (first, second):
-        claim = dataclasses.replace(CLAIMS[name], id=f"own-{name}", sources=(Source(name),))
-        monkeypatch.setitem(CLAIMS, claim.id, claim)
-    for name in (first, second):
-        outcome = invoke("claims", {"--run": f"own-{name}", "--out": f"kept-{name}"})
-        assert outcome.exit_code == 0, outcome.output
-        assert f"own-{name}: " in outcome.output and "Verdict now" in outcome.output
-        assert (there / f"kept-{name}" / "measured.json").read_text() == name
+    monkeypatch.setattr("rmu_lab.study.running.load_model", load)
+    monkeypatch.setattr("rmu_lab.study.parts.PROMPTS", ("the sea a fish", "cold water"))
+    outcome = invoke("claims", {"--run": "eq19", "--model": "smollm2-135m", "--out": "kept"})
+    assert outcome.exit_code == 0, outcome.output
+    assert "eq19: " in outcome.output and "Verdict now" in outcome.output
+    assert json.loads((there / "kept" / "optimum.json").read_text())["numbers"]
     before = sorted(there.iterdir())
-    assert invoke("claims", {"--run": f"own-{first}"}).exit_code == 0 and sorted(there.iterdir()) == before
+    assert invoke("claims", {"--run": "eq19"}).exit_code == 0 and sorted(there.iterdir()) == before
 
 
 def test_claims_writes_its_rows_and_rewrites_a_page_with_the_results_that_are_named(there, monkeypatch):
@@ -700,4 +682,4 @@ def test_claims_writes_its_rows_and_rewrites_a_page_with_the_results_that_are_na
     assert outcome.exit_code == 0 and "mine (owner/model)" in outcome.output
     stated = {row["id"]: row["full size"] for row in json.loads((there / "rows.json").read_text())}
     assert stated["t1"][0]["preset"] == "mine"
-    assert "<!-- claims -->\n| claim |" in (there / "page.md").read_text(encoding="utf-8")
+    assert "<!-- claims -->\n| the paper says |" in (there / "page.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import rmu_lab
-from rmu_lab.scorecard.stored_table import stored_claims
+from rmu_lab.study.stored_table import stored_claims
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".github/PULL_REQUEST_TEMPLATE.md"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import rmu_lab
-from rmu_lab.provenance import code_digest, commit, provenance
-from rmu_lab.scorecard.sources import old_versions
+from rmu_lab.provenance import code_digest, commit, old_versions, provenance
 
 BIN = os.path.dirname(sys.executable)
 
@@ -98,6 +97,6 @@ def test_every_result_says_which_code_made_it():
     ],
 )
 def test_results_of_which_versions_hold(monkeypatch, then, now, holds):
-    monkeypatch.setattr("rmu_lab.scorecard.sources.versions", lambda: {"rmu-lab": now})
+    monkeypatch.setattr("rmu_lab.provenance.versions", lambda: {"rmu-lab": now})
     found = [line for line in old_versions({"versions": {"rmu-lab": then}}) if "made by rmu-lab" in line]
     assert bool(found) != holds

@@ -320,6 +320,17 @@ def test_noise_sensitivity_where_it_is_known(family, tokenizer):
     assert noise_sensitivity(model, tokenizer, texts, **setting, noise=0.0).abs().max() == 0
 
 
+@pytest.mark.parametrize("noise", [{"noise": 2.0}, {"noise": 0.3, "relative": True}])
+def test_noise_sensitivity_in_bfloat16(noise, tokenizer):
+    """The same as in float32, up to the rounding of hidden states."""
+    texts, setting = made_up_texts(5, seed=3), {"layer": 1, "to_layers": [1, 3], **noise}
+    exact, rounded = (
+        noise_sensitivity(tiny_model("llama").to(dtype), tokenizer, texts, **setting)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    torch.testing.assert_close(rounded, exact, rtol=0.2, atol=0)
+
+
 def test_noise_sensitivity_equals_a_plain_recomputation(tokenizer):
     model, text = tiny_model("llama").double(), made_up_texts(1, seed=3)
     phi = noise_sensitivity(model, tokenizer, text, layer=2, to_layers=[3], noise=0.2, relative=True, seed=4)

@@ -20,7 +20,8 @@ import typer
 
 import rmu_lab
 from rmu_lab import cli
-from rmu_lab.scorecard import CLAIMS
+from rmu_lab.study import CLAIMS
+from rmu_lab.study.stored_table import stored_claims
 
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
@@ -150,8 +151,8 @@ for words in json.loads(sys.argv[1]):
 def test_the_claims(command):
     shown = command("rmu-lab", "claims")
     assert "have changed since" not in shown  # the stored table is shown
-    for claim in CLAIMS.values():
-        assert re.search(rf"^{re.escape(claim.id)} +{claim.verdict()} ", shown, re.M)
+    for claim in stored_claims():
+        assert re.search(rf"^{re.escape(claim.id)} .*{claim.overall}", shown, re.M)
     assert CLAIMS["eq19"].statement in command("rmu-lab", "claims", "eq19")
 
 

@@ -60,7 +60,7 @@ from .noise import (
     sensitivity_by_layer,
     sensitivity_of_targets,
 )
-from .number_tables import print_accuracies, print_numbers, print_picks
+from .number_tables import print_accuracies, print_numbers, print_picks, print_verdicts
 from .own_loss import package_direction, package_rmu_loss, train_with
 from .plots import ROLES, accuracy_bars, against, curves, distributions, film, heatmap, show, style
 from .predictions import Prediction, predict
@@ -173,6 +173,7 @@ __all__ = [
     "print_stored_changes",
     "print_table",
     "print_toy",
+    "print_verdicts",
     "published_target_tests",
     "quiz",
     "random_noise",

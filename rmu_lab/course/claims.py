@@ -1,6 +1,6 @@
 """Assertions that a reader can read and nbval can compare.
 
-What a notebook says of the numbers it has just measured; what the paper says of its own is `rmu_lab.scorecard.Claim`.
+What a notebook says of the numbers it has just measured; what the paper says of its own is `rmu_lab.study.Claim`.
 """
 
 

@@ -1,4 +1,4 @@
-"""Printing numbers with their intervals, a few to a table. Used in notebook 05."""
+"""Printing numbers with their intervals, a few to a table, and verdicts. Used in notebooks 02 and 05."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ..estimates import Number
 from ..evaluate import Accuracy
+from ..study.claims import claim_of
 from .formatting import print_table
 
 
@@ -51,3 +52,18 @@ def print_picks(questions: Iterable[Mapping[str, Any]], scores: Mapping[str, Acc
         picked = (score.predictions[number] for score in scores.values())
         cells.append([row["question"], *(row["choices"][option] + " *" * (option == row["answer"]) for option in picked)])
     print_table(cells, ["question", *scores])
+
+
+def print_verdicts(shown: Mapping[str, str]) -> None:
+    """Print the scorecard's verdict on SmolLM2 for some claims, each with the numbers that are asked for.
+
+    Parameters
+    ----------
+    shown
+        claim -> how the labels of the numbers to print begin; empty for none.
+    """
+    for name, words in shown.items():
+        print(f"{name:18} {claim_of(name).verdict()}")
+        for label, number in claim_of(name).numbers().items() if words else ():
+            if label.startswith(words):
+                print(f"{'':18} {label}: {number}")

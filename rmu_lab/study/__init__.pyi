@@ -5,7 +5,9 @@ from .claim_table import rewrite as rewrite
 from .claims import CLAIMS as CLAIMS
 from .claims import Claim as Claim
 from .claims import claim_of as claim_of
-from .model_study import NotMeasuredError as NotMeasuredError
+from .full_size import FullRun as FullRun
+from .full_size import found_runs as found_runs
+from .measured import NotMeasuredError as NotMeasuredError
 from .model_study import Study as Study
 from .parts import PARTS as PARTS
 from .rules import Condition as Condition

@@ -8,8 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..scorecard.claim_table import full_size_lines, put_between
-from ..scorecard.full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
+from ..errors import RmuLabError
+from ..files import write_text
+from ..stored import sentence_of
+from .full_size import CLAIMS_AT_FULL_SIZE, FullRun, found_runs
+from .full_size import HEAD as FULL_SIZE_HEAD
 from .verdict_table import computed_claims
 from .verdicts import FRAGILE, LEGEND, MARKED, SYMBOLS, ClaimInWords
 
@@ -35,7 +38,7 @@ def markdown(notebooks: str = "", runs: Sequence[FullRun] | None = None) -> str:
         lines.append("| " + " | ".join([*cells, f"{SYMBOLS[claim.overall]} {claim.overall}"]) + " |")
     lines += ["", " · ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items()), ""]
     lines += [_folded(claim, notebooks) for claim in claims]
-    return "\n".join([*lines, *full_size_lines(found_runs() if runs is None else runs)])
+    return "\n".join([*lines, *_full_size_lines(found_runs() if runs is None else runs)])
 
 
 def _folded(claim: ClaimInWords, notebooks: str) -> str:
@@ -57,6 +60,16 @@ def _folded(claim: ClaimInWords, notebooks: str) -> str:
     if claim.link:
         lines.append(f"* Shown in [{claim.place}]({notebooks}{claim.link})")
     return "\n".join([*lines, "", "</details>", ""])
+
+
+def _full_size_lines(runs: Sequence[FullRun]) -> list[str]:
+    """Write the lines of the table of full-size runs; none if there are no runs."""
+    rows = [row for run in runs for row in run.rows()]
+    if not rows:
+        return []
+    lines = ["", "Of the papers' own benchmark, in points:", ""]
+    lines += ["| " + " | ".join(FULL_SIZE_HEAD) + " |", "|" + "---|" * len(FULL_SIZE_HEAD)]
+    return lines + ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
 
 
 def _escaped(text: str) -> str:
@@ -90,3 +103,22 @@ def rewrite(path: Path, notebooks: str) -> None:
         if the file cannot be read or written, or has not each marker once.
     """
     put_between(path, "claims", markdown(notebooks))
+
+
+def put_between(path: Path, name: str, text: str) -> None:
+    """Put a text between the markers ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file.
+
+    Raises
+    ------
+    RmuLabError
+        if the file cannot be read or written, or has not each marker once.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RmuLabError(f"{path} cannot be read ({sentence_of(error)}); give a Markdown file.") from None
+    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
+        raise RmuLabError(f"{path} has no place for the table; write {start} and {end} where it is to stand.")
+    before, rest = page.split(start)
+    write_text(path, f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}")

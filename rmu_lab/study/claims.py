@@ -284,7 +284,7 @@ _TABLE = [
     Claim(
         id="f1-depth",
         part="F1",
-        plain="Deeper blocks' outputs change less under the same noise",
+        plain="Deeper layers' outputs change less under the same noise",
         statement="The sensitivity of a block's output to a fixed noise falls with depth.",
         reported="plots, three 7B to 8B models",
         protocol="Noise of 0.09 ‖h‖ of the chosen layer on each block's input, eight forget passages: the second "
@@ -298,7 +298,7 @@ _TABLE = [
     Claim(
         id="f1-robust",
         part="F1",
-        plain="... because deeper layers are more robust",
+        plain="... because they are more robust",
         statement="... because later layers are more robust to noise.",
         reported="reading of F1",
         protocol="The same with noise of a tenth of each block's own ‖h‖, which grows with depth.",
@@ -314,7 +314,7 @@ _TABLE = [
     Claim(
         id="f1-steered",
         part="F1",
-        plain="RMU makes the block right after the steered one the least sensitive",
+        plain="RMU makes the layer right after the steered one the least sensitive",
         statement="In an RMU model sensitivity is smallest right after the steered block, for noise put in below "
         "it and followed upwards.",
         reported="minimum at k = 8 for l = 7",
@@ -329,7 +329,7 @@ _TABLE = [
     Claim(
         id="f1-steered-block",
         part="F1",
-        plain="... also when each block is disturbed by itself",
+        plain="... also when each layer is disturbed by itself",
         statement="... and for noise of fixed length put into each block by itself.",
         reported="minimum at k = 8 for l = 7",
         protocol="The same models, each block by itself with noise of fixed length on its input.",

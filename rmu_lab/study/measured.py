@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RmuLabError
 from ..estimates import Number, Numbers
 from ..files import data_folder, file_digest, write_json
 from ..provenance import provenance
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 DATA = ("corpora/forget_bio.jsonl", "corpora/retain_general.jsonl", "questions/bio.jsonl")
 """Files below `data/` that decide the numbers."""
+
+
+class NotMeasuredError(RmuLabError):
+    """A stored result that claims rest on is not there; the message says what makes it."""
 
 
 def measure_and_store(

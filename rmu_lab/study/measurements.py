@@ -9,7 +9,8 @@ must not hang on one of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,10 +28,12 @@ from ..generation import max_logits
 from ..models import decoder_blocks, input_device
 from ..questions import cloze_prompt, load_questions
 from ..randomness import torch_generator
-from ..scorecard.measurements import DIRECTIONS, FORGET, trained
+from ..sweeps.worker import Job, Worker
 from ..tokens import open_tokens
+from ..unlearning.batches import topic_texts
 from ..unlearning.config import UnlearnConfig
 from ..unlearning.directions import random_directions
+from ..unlearning.result import UnlearnResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,6 +43,29 @@ if TYPE_CHECKING:
 
 Plain: TypeAlias = Mapping[str, Any]
 """Settings of RMU or Adaptive RMU as `MethodConfig.to_dict` gives them."""
+
+
+FORGET, RETAIN = "forget_bio", "retain_general"
+DIRECTIONS = "directions"
+
+
+def trained(model: Model, tokenizer: Tokenizer, configs: Sequence[UnlearnConfig]) -> Iterator[UnlearnResult]:
+    """Unlearn with each setting on the course's corpora, as `unlearn` does, from frozen passes that all of them share.
+
+    Yields
+    ------
+    UnlearnResult
+        in the order of `configs`.
+    """
+    texts = topic_texts(load_corpus(FORGET), load_corpus(RETAIN), max(config.batch_size for config in configs))
+    job = Job(
+        model=model, tokenizer=tokenizer, texts=texts, questions={}, configs=tuple(configs), style="cloze", batch_size=16,
+        memory_bytes=2 * 1024**3, scratch=None, scratch_prefix="rmu-lab-claims-", digests={}, command="", progress=False,
+    )  # fmt: skip
+    with Worker(job) as worker:
+        for config in configs:
+            (training,) = worker.train([config])
+            yield UnlearnResult.of(training, model, {})
 
 
 def _with_seeds(config: Plain, seeds: Sequence[int]) -> list[UnlearnConfig]:
@@ -228,7 +254,10 @@ def measure_sensitivity(
             longer = _squared_length(model, tokenizer, passages, layer) / lengths
         at = blocks.index(layer)
         explained.append(longer / (base["relative"][at].mean() / phi["relative"][at].mean()).item())
-    off = {kind: mean_of((abs(block - layer) for block in found), DIRECTIONS) for kind, found in minima.items()}
+    off = {
+        kind: mean_of((abs(block - layer) for block in found), DIRECTIONS, within=(0, math.inf))
+        for kind, found in minima.items()
+    }
     return {
         "fall with depth, noise of fixed length": geometric_mean_of(fall["fixed"], "texts"),
         "fall with depth, noise in units of ‖h‖": geometric_mean_of(fall["relative"], "texts"),

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..estimates import Numbers
 from ..files import results_folder
-from ..scorecard.sources import NotMeasuredError
 from ..unlearning.config import MethodConfig, SteeringMethod, UnlearnConfig
-from .measured import stored_record
+from .measured import NotMeasuredError, stored_record
 from .studied_models import StudiedModel, studied
 
 if TYPE_CHECKING:

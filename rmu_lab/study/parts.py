@@ -184,6 +184,7 @@ PARTS: dict[str, Part] = {
                 "noise": float(f"{0.09 * study.norm:.2g}"),
                 "relative_noise": 0.1,
             },
+            dtype="float32",
         ),
         MeasuredPart("spread", measurements.measure_spread, _spread, dtype="float32"),
         MeasuredPart(

@@ -15,7 +15,7 @@ from ..errors import RmuLabError
 from ..estimates import Numbers, crossed, geometric_mean_of, mean_of, share_of
 from ..files import read_json_lines, results_folder
 from ..unlearning.config import UnlearnConfig
-from .measured import stored_numbers
+from .measured import NotMeasuredError, stored_numbers
 from .model_study import Study, not_measured
 from .parts import ADVISED, EASY_AND_HARD, MULTIPLES, PARTS, STEPS
 from .studied_models import MAIN
@@ -51,8 +51,10 @@ def lost(study: Study, part: str, topic: str, cells: Iterable[dict[str, Any]]) -
 
     Raises
     ------
+    NotMeasuredError
+        if a cell has no rows.
     RmuLabError
-        if a cell has no rows, or one of its trainings diverged.
+        if one of its trainings diverged.
     """
     base, *rows = study.rows(part)
     before = np.array(base.scores[topic].correct, dtype=float)
@@ -67,8 +69,8 @@ def _rows(rows: Sequence[SweepRow], wanted: dict[str, Any]) -> list[SweepRow]:
         return all(name in plain and _same(plain[name], value) for name, value in wanted.items())
 
     found = sorted(filter(matches, rows), key=lambda row: row.config.seed if row.config else 0)
-    if not found:
-        raise RmuLabError(f"There is no row with {wanted}; run this part of the study anew.")
+    if not found:  # a run that was stopped
+        raise NotMeasuredError(f"There is no row with {wanted}; run this part of the study to its end.")
     return found
 
 

@@ -61,16 +61,18 @@ class Condition:
         return float(2 * norm.sf(abs(number.value - self.threshold) / (arm / Z95)))
 
     def needed(self, numbers: Mapping[str, Number]) -> int | None:
-        """Estimate how many repetitions would decide it, were the value to stay: the interval narrows with their root.
+        """Estimate how many repetitions would decide it four times in five, were the value to stay.
 
-        None where it is decided already, or the value lies on the threshold. Errors as of `margin`.
+        The interval narrows with their root. Where it would only just reach the threshold, it would decide every other
+        time; (1 + 0.84 / 1.96)^2 times as many do it four times in five. None where it is decided already, or the value
+        lies on the threshold. Errors as of `margin`.
         """
         number = self._measured(numbers)
         apart = abs(number.value - self.threshold)
         if self.holds(numbers) or self.fails(numbers) or apart == 0:
             return None
         arm = number.high - number.value if number.value < self.threshold else number.value - number.low
-        return math.ceil(number.n * (arm / apart) ** 2) + 1
+        return math.ceil(number.n * (arm / apart * (1 + norm.ppf(0.8) / Z95)) ** 2) + 1
 
     def _measured(self, numbers: Mapping[str, Number]) -> Number:
         if self.number not in numbers:

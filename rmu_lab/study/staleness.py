@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..scorecard.sources import old_versions
+from ..provenance import old_versions
 from .measured import data_digests, stored_record
 from .model_study import MeasuredPart, Study, SweepPart
 from .parts import PARTS

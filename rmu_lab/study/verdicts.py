@@ -25,7 +25,7 @@ SYMBOLS = {
 FRAGILE, MARKED = "†", "‡"
 LEGEND = {
     **{symbol: verdict for verdict, symbol in SYMBOLS.items()},
-    FRAGILE: "does not stand once all verdicts are taken together as one family of tests (Holm)",
+    FRAGILE: "does not stand when all verdicts are taken as one family of tests (Holm)",
     MARKED: "the rule was changed after its numbers were seen",
 }
 

@@ -75,7 +75,7 @@ def noise_sensitivity(
         def disturb(hidden: Tensor, counted: Tensor = counted) -> Tensor:
             xi = torch.randn(hidden.shape, generator=generator).to(hidden)
             length = noise * hidden.norm(dim=-1, keepdim=True) if relative else noise
-            return hidden + counted * length * xi / xi.norm(dim=-1, keepdim=True)
+            return hidden + (counted * length * xi / xi.norm(dim=-1, keepdim=True)).to(hidden.dtype)
 
         clean, noisy = outputs(lambda hidden: hidden), outputs(disturb)
         squares = [

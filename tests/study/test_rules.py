@@ -60,7 +60,9 @@ def test_as_many_as_are_needed_would_decide_it(value, wider):
     number = Number(value, value * (1 - wider), value * (1 + wider), 100, "questions")
     needed = above("x", 0).needed({"x": number})
     assert needed > 100
-    assert value * (1 - wider * (100 / needed) ** 0.5) > 0 > value * (1 - wider * (100 / (needed - 2)) ** 0.5) - 1e-9
+    spare = 1 + 0.8416 / 1.96  # the estimate may fall short of the value by 0.84 of its standard error, one time in five
+    assert value * (1 - spare * wider * (100 / needed) ** 0.5) > -1e-4 * value
+    assert value * (1 - spare * wider * (100 / (needed - 2)) ** 0.5) < 1e-4 * value
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import torch
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, load_corpus
 from rmu_lab.estimates import Number
 from rmu_lab.files import data_folder
-from rmu_lab.scorecard import CLAIMS as FIRST_EDITION
 from rmu_lab.study import CLAIMS, PARTS, STUDIED, NotMeasuredError, Study, computed_claims, markdown, measurements, readings
 from rmu_lab.study.claim_table import as_json
 from rmu_lab.study.model_study import DEV_SEED, SEEDS, MeasuredPart, SweepPart
@@ -67,11 +66,6 @@ def test_every_part_is_asked_for_by_a_claim_and_every_claim_knows_its_parts():
     assert not set(BY_ADVICE) & set(PARTS)
     assert set(PARTS) - asked == {"chosen_cloze", "chosen_letter", "copied"}  # what notebook 09 shows of each model
     assert all(claim.parts or claim.line for claim in CLAIMS.values())
-
-
-def test_no_claim_of_the_first_edition_is_gone():
-    assert set(FIRST_EDITION) <= set(CLAIMS)
-    assert {claim.part for claim in FIRST_EDITION.values()} == {claim.part for claim in CLAIMS.values()}
 
 
 # -- what dev chooses -------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..estimates import Number
+from ..files import results_folder
+from ..provenance import changed_code
 from ..stored import reading
-from .sources import changed_code, results_folder
 
 HEAD = ("run", "model", "task", "accuracy [95% interval]", "change [95% interval]", "paper")
 CLAIMS_AT_FULL_SIZE = ("t1", "t1-adaptive")
