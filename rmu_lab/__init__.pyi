@@ -18,6 +18,8 @@ from .evaluate import accuracy_change as accuracy_change
 from .export.upload import push_to_hub as push_to_hub
 from .generation import answers as answers
 from .generation import max_logits as max_logits
+from .invented import invented_passages as invented_passages
+from .invented import invented_questions as invented_questions
 from .lmeval import harness as harness
 from .matmul import float32_matmul as float32_matmul
 from .models import decoder_blocks as decoder_blocks
@@ -34,6 +36,8 @@ from .unlearning.edit_method import EditMethod as EditMethod
 from .unlearning.loss_method import LossMethod as LossMethod
 from .unlearning.method_table import register_method as register_method
 from .unlearning.result import UnlearnResult as UnlearnResult
+from .unlearning.teach import teach as teach
+from .unlearning.teach_method import Teach as Teach
 from .unlearning.unlearn import checkpoints as checkpoints
 from .unlearning.unlearn import unlearn as unlearn
 

@@ -144,6 +144,11 @@ def accuracy(
     scores = option_scores(
         model, tokenizer, rows, style=style, prompt=prompt, prefill=prefill, batch_size=batch_size, progress=progress
     )
+    return chosen_options(scores, rows, style)
+
+
+def chosen_options(scores: Sequence[Sequence[float]], rows: Sequence[Mapping[str, Any]], style: Style) -> Accuracy:
+    """Choose the option with the highest score of each question: per character where options are texts of their own."""
     if style == "cloze":
         scores = [[s / len(choice) for s, choice in zip(of_options, row["choices"], strict=True)]
                   for of_options, row in zip(scores, rows, strict=True)]  # fmt: skip
@@ -180,6 +185,19 @@ def option_scores(
     RmuLabError
         if `prompt` makes something else than a text of a question, or one without a token (its index is named).
     """
+    prompts, options = question_tokens(tokenizer, rows, style=style, prompt=prompt, prefill=prefill)
+    return token_scores(model, prompts, options, batch_size=batch_size, progress=progress)
+
+
+def question_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    style: Style = "cloze",
+    prompt: Prompt | None = None,
+    prefill: str = "",
+) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """Return the tokens of each question's prompt, and of each of its options; parameters and errors of `option_scores`."""
     make = prompt or _PROMPTS[style]
     prompts, options = [], []
     for index, row in enumerate(rows):
@@ -192,11 +210,22 @@ def option_scores(
             raise RmuLabError(f"The prompt of questions[{index}], {text + prefill!r}, has no token; put some text there.")
         prompts.append(prompt_ids)
         options.append(option_ids)
+    return prompts, options
 
+
+def token_scores(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    options: list[list[list[int]]],
+    *,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> list[list[float]]:
+    """Compute the log-probability of each option after its prompt, both in tokens; see `option_scores`."""
     check_fit(model, prompts, options)
-    order = sorted(range(len(rows)), key=lambda index: row_length(prompts[index], options[index]))
-    scores: list[list[float]] = [[] for _ in rows]
-    bar = tqdm(total=len(rows), desc="questions", unit="question", delay=5, disable=not progress)
+    order = sorted(range(len(prompts)), key=lambda index: row_length(prompts[index], options[index]))
+    scores: list[list[float]] = [[] for _ in prompts]
+    bar = tqdm(total=len(prompts), desc="questions", unit="question", delay=5, disable=not progress)
     with evaluating(model), torch.inference_mode(), bar:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .activations import evaluating
 from .errors import NotFiniteError, RmuLabError
 from .models import last_logits
 from .questions import cloze_prompt
+from .randomness import torch_generator
 from .scoring import differ, shares_prompts
 from .tables import rows_of
 from .tokens import open_batch
@@ -30,8 +38,10 @@ def answers(
     *,
     prefill: str = "",
     max_new_tokens: int = 32,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[str]:
-    """Let the model answer each question: greedily, through its chat template where it has one.
+    """Let the model answer each question, through its chat template where it has one.
 
     Taught in notebook 00.
 
@@ -43,6 +53,10 @@ def answers(
         what each answer has begun with already.
     max_new_tokens
         tokens after which an answer is cut.
+    temperature
+        0: each token is the likeliest. Above 0 it is drawn, with logits divided by this.
+    seed
+        of the draws.
 
     Returns
     -------
@@ -52,17 +66,21 @@ def answers(
     Raises
     ------
     RmuLabError
-        if the questions are no list of texts, or one is longer than the model can take.
+        if the questions are no list of texts, one is longer than the model can take, or the temperature is below 0.
     """
+    if not temperature >= 0:
+        raise RmuLabError(f"temperature is {temperature}; give 0, or a positive number.")
     questions = _texts(questions, "questions", "give what is asked in plain words, without roles or a template")
     templated = bool(tokenizer.chat_template)
     prompts = [f"{_as_chat(tokenizer, q)}{prefill.lstrip()}" if templated else cloze_prompt(q) + prefill for q in questions]
     at_once = len(prompts) if shares_prompts(model) else 1  # what cannot be padded is asked alone
+    drawn = torch_generator(seed, "tokens of answers that are drawn") if temperature else None
     said: list[str] = []
     for start in range(0, len(prompts), at_once or 1):
         chosen = prompts[start : start + at_once]
         encoded = open_batch(model, tokenizer, chosen, new_tokens=max_new_tokens, special=not templated)
-        output = write_greedily(model, tokenizer, encoded, max_new_tokens).sequences
+        draw = None if drawn is None else partial(_with_noise, temperature=temperature, generator=drawn)
+        output = write_greedily(model, tokenizer, encoded, max_new_tokens, change=draw).sequences
         said += tokenizer.batch_decode(output[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in said]
 
@@ -86,6 +104,7 @@ def write_greedily(
     new_tokens: int,
     *,
     logits: bool = False,
+    change: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Any:
     """Let the model write its likeliest token each time, whatever its own settings of generation say, without dropout.
 
@@ -95,6 +114,9 @@ def write_greedily(
         as `open_batch` gives them.
     logits
         return the logits of each step as well.
+    change
+        what the likeliest token is taken of, in place of the logits: a function of the tokens so far, (prompts, tokens), and
+        of the logits, (prompts, vocabulary).
 
     Returns
     -------
@@ -112,12 +134,19 @@ def write_greedily(
             **prompts,
             **last_logits(model, 1),
             max_new_tokens=new_tokens,
+            logits_processor=LogitsProcessorList([] if change is None else [cast(LogitsProcessor, change)]),
             return_dict_in_generate=True,
             output_logits=logits or alone,
         )
         if alone:
             _check_generation(model, prompts["input_ids"], output.logits[0])
     return output
+
+
+def _with_noise(_tokens: Tensor, logits: Tensor, *, temperature: float, generator: torch.Generator) -> Tensor:
+    """The largest of these is drawn from softmax(logits / temperature): noise of Gumbel's distribution does that."""
+    uniform = torch.rand(logits.shape, generator=generator).clamp(min=torch.finfo(torch.float32).tiny)
+    return logits.float() - temperature * (-uniform.log()).log().to(logits.device)
 
 
 @torch.no_grad()

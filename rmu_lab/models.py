@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -360,7 +360,9 @@ MLP_OUTPUT_NAMES = (
 )
 
 
-def block_parameters(model: PreTrainedModel, blocks: range, names: tuple[str, ...] | None) -> dict[int, tuple[str, ...]]:
+def block_parameters(
+    model: PreTrainedModel, blocks: Iterable[int], names: tuple[str, ...] | None
+) -> dict[int, tuple[str, ...]]:
     """Name the parameters to train in each of the blocks, as they are called inside the block.
 
     ``names=None`` means the MLP's output matrix, whatever the family calls it.

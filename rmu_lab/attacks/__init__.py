@@ -4,14 +4,19 @@ from .ablate import ablate
 from .attack_table import ATTACKS, Attack, register_attack
 from .controls import Difference, Generation, Recovery, ReferenceScores
 from .gauntlet import RobustnessCard, gauntlet
-from .greedy_coordinate import GCGConfig, GCGResult, GCGStep, SwapGains, gcg, swap_gains
+from .greedy_coordinate import GCGConfig, GCGResult, GCGStep, SwapGains, gcg, states_to_match, swap_gains
 from .lens import lens, through_block
+from .patching import Patched, patch
+from .probe import probe
 from .prompts import prompt
 from .quantise import quantise
 from .relearn import relearn
+from .relearning_speed import RelearningCurve, as_texts, half_back, other_facts, relearning_curve, search_rate
+from .soft_prompts import SoftPrompt, SoftPromptConfig, soft_accuracy, soft_prompt, soft_prompt_each, train_soft_prompt
 from .subject import Budget, Subject
-from .suffixes import reply
+from .suffixes import StateMatch, reply
 from .transfer import transfer
+from .written import named_option, sample, written_accuracy
 
 __all__ = [
     "ATTACKS",
@@ -22,21 +27,41 @@ __all__ = [
     "GCGResult",
     "GCGStep",
     "Generation",
+    "Patched",
     "Recovery",
     "ReferenceScores",
+    "RelearningCurve",
     "RobustnessCard",
+    "SoftPrompt",
+    "SoftPromptConfig",
+    "StateMatch",
     "Subject",
     "SwapGains",
     "ablate",
+    "as_texts",
     "gauntlet",
     "gcg",
+    "half_back",
     "lens",
+    "named_option",
+    "other_facts",
+    "patch",
+    "probe",
     "prompt",
     "quantise",
     "register_attack",
     "relearn",
+    "relearning_curve",
     "reply",
+    "sample",
+    "search_rate",
+    "soft_accuracy",
+    "soft_prompt",
+    "soft_prompt_each",
+    "states_to_match",
     "swap_gains",
     "through_block",
+    "train_soft_prompt",
     "transfer",
+    "written_accuracy",
 ]

@@ -23,14 +23,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..activations import frozen
 from ..errors import RmuLabError
 from ..files import digest, write_json
-from ..identity import model_digests
+from ..identity import model_digests, tensors_digest
 from ..models import check_positions, takes
 from ..offload import require_in_memory
 from ..provenance import provenance
 from ..randomness import torch_generator
 from ..stored import checked, reading
 from ..torch_state import in_default_torch_state
-from .suffixes import Layout, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
+from .suffixes import Layout, StateMatch, SuffixLoss, allowed_tokens, decoded, predicted_gains, sample_candidates
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ def gcg(
     target: str,
     config: GCGConfig | None = None,
     *,
+    match: StateMatch | None = None,
     resume: GCGResult | None = None,
     progress: bool = True,
 ) -> GCGResult:
@@ -185,6 +186,9 @@ def gcg(
         what the model is to write first.
     config
         settings of the search; by default ``GCGConfig()``.
+    match
+        hidden states that the suffix is to bring back as well, of `states_to_match` on the base model; losses then hold
+        their distance too.
     resume
         an earlier result of the same attack: its steps are kept and the search goes on to `config.num_steps`, as if it
         had never stopped.
@@ -208,10 +212,12 @@ def gcg(
     layout, allowed = _prepare(model, tokenizer, prompt, target, config)
     around = digest([json.dumps([layout.before, layout.after, layout.target])])
     digests = model_digests(model, tokenizer) | {"prompt and target": around}
+    if match is not None:
+        digests["states to match"] = tensors_digest([(f"{match.layer} {match.weight}", match.states)])
     if resume is not None:
         _check_resume(resume, prompt, target, config, digests, len(layout.suffix))
     with frozen(model):
-        loss_of = SuffixLoss(model, layout, prefix_cache=config.prefix_cache, batch_size=config.batch_size)
+        loss_of = SuffixLoss(model, layout, prefix_cache=config.prefix_cache, batch_size=config.batch_size, match=match)
         if resume is not None:
             initial_loss = resume.initial_loss
             search = _Search(resume.best_loss, resume.best_ids, resume.matched, resume.buffer, resume.steps)
@@ -337,12 +343,49 @@ def _check_resume(
         raise RmuLabError(
             f"The attack to go on with has another prompt, target or config; only {', '.join(free)} may differ."
         )
-    if changed := [name for name in digests if resume.digests.get(name) != digests[name]]:
+    if changed := [name for name in {**digests, **resume.digests} if resume.digests.get(name) != digests.get(name)]:
         raise RmuLabError(
             f"The attack to go on with is of another {', '.join(changed)}; begin anew, or give what it was of."
         )
     if not resume.buffer or any(len(ids) != length for ids in (resume.best_ids, *(ids for _, ids in resume.buffer))):
         raise RmuLabError(f"The attack to go on with has no suffix of {length} tokens; begin anew.")
+
+
+@in_default_torch_state
+def states_to_match(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    target: str,
+    layer: int,
+    config: GCGConfig | None = None,
+    *,
+    weight: float = 1.0,
+) -> StateMatch:
+    """Keep a model's hidden states where it predicts the target behind the prompt and the suffix that a search starts from.
+
+    Taken from the base model, they are what `gcg` on an unlearned one is to bring back: the enhanced objective of Łucki et
+    al. 2024, arXiv 2409.18025. Taught in notebook 06.
+
+    Parameters
+    ----------
+    prompt, target, config
+        as of `gcg`.
+    layer
+        after which h is compared, such as the steered one.
+    weight
+        of the distance in the loss.
+
+    Raises
+    ------
+    RmuLabError
+        as of `gcg`, or if the model has no such layer.
+    """
+    config = config or GCGConfig()
+    layout, _ = _prepare(model, tokenizer, prompt, target, config)
+    with frozen(model):
+        loss_of = SuffixLoss(model, layout, prefix_cache=config.prefix_cache, batch_size=config.batch_size)
+        return StateMatch(layer, loss_of.states(layer, torch.tensor(layout.suffix)), weight)
 
 
 @dataclass(frozen=True)

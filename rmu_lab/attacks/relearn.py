@@ -11,21 +11,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
-from torch import nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..activations import frozen
 from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import RmuLabError
 from ..files import digest
-from ..models import check_positions, decoder_blocks, input_device
+from ..models import check_positions
 from ..offload import require_in_memory
 from ..randomness import python_random
-from ..torch_state import in_default_torch_state
-from ..unlearning.objectives import next_token_loss, targets_of
 from .controls import Recovery
+from .fine_tune import fine_tuning
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 RELEARN_TEXTS = 10
@@ -110,7 +105,7 @@ def fine_tuned(
 ) -> Iterator[list[float]]:
     """Train the blocks' matrices, one step a batch; put every weight back, bit for bit, when the ``with`` block ends.
 
-    Dropout is off. Taught in notebook 07.
+    Errors as of `fine_tuning`, which does the same step by step. Taught in notebook 07.
 
     Parameters
     ----------
@@ -123,53 +118,9 @@ def fine_tuned(
     ------
     list of float
         the loss of each step before its update, in nats a token.
-
-    Raises
-    ------
-    RmuLabError
-        if a loss is not finite, or some weights are offloaded.
     """
-    require_in_memory(model, "relearning")
-    matrices = [parameter for parameter in decoder_blocks(model).parameters() if parameter.ndim >= 2]
-    kept = [matrix.detach().clone() for matrix in matrices]
-    try:
-        with frozen(model):
-            try:
-                losses = _train(model, matrices, batches, lr, progress)
-            finally:
-                for matrix in matrices:
-                    matrix.requires_grad_(False).grad = None
-        yield losses
-    finally:
-        _write(matrices, kept)
-
-
-@in_default_torch_state
-def _train(
-    model: PreTrainedModel, matrices: list[nn.Parameter], batches: Sequence[TokenBatch], lr: float, progress: bool
-) -> list[float]:
-    # Float32 whatever the model's type: an AdamW step is often smaller than bfloat16 can resolve.
-    masters = [matrix.detach().to(torch.float32, copy=True) for matrix in matrices]
-    optimizer = torch.optim.AdamW(masters, lr=lr, weight_decay=0.0)
-    for matrix in matrices:
-        matrix.requires_grad_(True)
-    losses = []
-    for step, batch in enumerate(tqdm(batches, desc="relearning", unit="step", delay=5, disable=not progress)):
-        batch = batch.to(input_device(model))
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-        loss = next_token_loss(logits[:, :-1].float(), *targets_of(batch))
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise RmuLabError(
-                f"The loss is {losses[-1]} at step {step + 1} of relearning; lower lr. The model was not changed."
-            )
-        loss.backward()
-        for master, matrix in zip(masters, matrices, strict=True):
-            master.grad = None if matrix.grad is None else matrix.grad.float()
-            matrix.grad = None
-        optimizer.step()
-        _write(matrices, masters)
-    return losses
+    with fine_tuning(model, lr, progress=progress) as learn:
+        yield learn(batches)
 
 
 def relearning_batches(
@@ -181,9 +132,3 @@ def relearning_batches(
     while len(dealt) < steps * batch_size:
         dealt += source.sample(texts, len(texts))
     return token_batches(tokenizer, dealt[: steps * batch_size], batch_size, max_length)
-
-
-@torch.no_grad()
-def _write(matrices: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
-    for matrix, value in zip(matrices, values, strict=True):
-        matrix.copy_(value)

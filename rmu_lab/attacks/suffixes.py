@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..activations import captured
 from ..errors import NotFiniteError, RmuLabError
 from ..generation import write_greedily
 from ..models import input_device, last_logits
@@ -181,13 +182,53 @@ def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 # Loss and gradient
 
 
+@dataclass(frozen=True, eq=False)
+class StateMatch:
+    """Hidden states that a suffix is to bring back as well: an unlearned model's are held against the base model's.
+
+    Łucki et al. 2024, arXiv 2409.18025, enhance GCG by such a term. Made by `states_to_match`. Taught in notebook 06.
+    """
+
+    layer: int
+    states: Tensor
+    """(target tokens, d) float32: h after the layer, where the target's tokens are predicted."""
+    weight: float = 1.0
+    """Of ``||h - h0||^2 / ||h0||^2``, averaged over those places, in the loss: nats for each unit."""
+
+    def distance(self, hidden: Tensor) -> Tensor:
+        """Compute the mean squared distance, relative to the states' own length.
+
+        Parameters
+        ----------
+        hidden
+            (suffixes, tokens, d), of which the last are compared.
+
+        Returns
+        -------
+        Tensor
+            (suffixes,) float32.
+        """
+        wanted = self.states.to(hidden.device)
+        off = hidden[:, -len(wanted) :].float() - wanted
+        return (off.square().sum(dim=-1) / wanted.square().sum(dim=-1)).mean(dim=1)
+
+
 class SuffixLoss:
     """The loss of suffixes, on one model and one prompt; holds the cache of what stands before them."""
 
-    def __init__(self, model: PreTrainedModel, layout: Layout, *, prefix_cache: bool, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        layout: Layout,
+        *,
+        prefix_cache: bool,
+        batch_size: int,
+        match: StateMatch | None = None,
+    ) -> None:
         self.model = model
         self.layout = layout
         self.batch_size = batch_size
+        self.match = match
         device = input_device(model)
         self._before, self._after, self._target = (
             torch.tensor(ids, dtype=torch.long, device=device) for ids in (layout.before, layout.after, layout.target)
@@ -209,8 +250,8 @@ class SuffixLoss:
         Returns
         -------
         tuple of Tensor and Tensor
-            mean negative log-probability of the target's tokens, in nats, and whether the likeliest tokens are the
-            target's: both (candidates,) on the CPU.
+            mean negative log-probability of the target's tokens, in nats, with what `match` adds to it, and whether the
+            likeliest tokens are the target's: both (candidates,) on the CPU.
 
         Raises
         ------
@@ -242,10 +283,17 @@ class SuffixLoss:
     @torch.no_grad()
     def _losses(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
         candidates = candidates.to(input_device(self.model))
-        logits = self._logits(self._inputs(candidates))
+        logits, distance = self._run(self._inputs(candidates))
         target = self._target.expand(len(candidates), -1)
         picked = logits.gather(-1, target[..., None])[..., 0] - logits.logsumexp(dim=-1)
-        return -picked.mean(dim=1).cpu(), (logits.argmax(dim=-1) == target).all(dim=1).cpu()
+        return (distance - picked.mean(dim=1)).cpu(), (logits.argmax(dim=-1) == target).all(dim=1).cpu()
+
+    @torch.no_grad()
+    def states(self, layer: int, suffix: Tensor) -> Tensor:
+        """Return h after a layer where the target's tokens are predicted, (target tokens, d) float32 on the CPU."""
+        with captured(self.model, [layer]) as seen:
+            self._logits(self._inputs(suffix[None].to(input_device(self.model))))
+        return seen[layer][0, -len(self._target) :].float().cpu()
 
     def gradient(self, suffix: Tensor) -> tuple[float, Tensor, float]:
         """Compute the loss of a suffix and its gradients.
@@ -286,8 +334,8 @@ class SuffixLoss:
             embedded = self.model.get_input_embeddings()(ids).detach()
             leaf = embedded[:, place].clone().requires_grad_()
             whole = torch.cat([embedded[:, : place.start], leaf, embedded[:, place.stop :]], dim=1)
-            logits = self._logits(whole)
-            loss = torch.nn.functional.cross_entropy(logits[0], self._target)
+            logits, distance = self._run(whole)
+            loss = torch.nn.functional.cross_entropy(logits[0], self._target) + distance[0]
             (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.item(), gradient[0].float()
 
@@ -296,6 +344,15 @@ class SuffixLoss:
         parts = [self._after.expand(len(suffixes), -1), self._target[:-1].expand(len(suffixes), -1)]
         before = [] if self._cache is not None else [self._before.expand(len(suffixes), -1)]
         return torch.cat([*before, suffixes, *parts], dim=1)
+
+    def _run(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as of `_logits`, and what `match` adds to the loss of each suffix, (suffixes,)."""
+        if self.match is None:
+            logits = self._logits(given)
+            return logits, logits.new_zeros(len(given))
+        with captured(self.model, [self.match.layer]) as seen:
+            logits = self._logits(given)
+        return logits, self.match.weight * self.match.distance(seen[self.match.layer]).to(logits.device)
 
     def _logits(self, given: Tensor) -> Tensor:
         """Float32 logits that predict the target, (suffixes, target tokens, vocabulary), from tokens or their embeddings."""

@@ -31,8 +31,10 @@ class AllBlocksConfig(MethodConfig):
     seed: int = 0
     """Of the order in which each corpus's texts are taken; nothing else is random."""
     parameters: tuple[str, ...] | None = None
-    """Names, inside every block, of what is changed; None: all matrices of all blocks."""
+    """Names, inside every block, of what is changed; None: all matrices."""
 
+    layers: ClassVar[tuple[int, ...] | None] = None
+    """Blocks that are changed, from 0; None: all. A field of methods that let it be chosen."""
     least: ClassVar[dict[str, float]] = {
         "max_length": 2,
         "steps": 1,
@@ -51,6 +53,8 @@ class AllBlocksConfig(MethodConfig):
     def __post_init__(self) -> None:
         check_types(self)
         check_names(self.parameters, otherwise="all matrices")
+        if self.layers is not None and (not self.layers or not all(isinstance(layer, int) for layer in self.layers)):
+            raise RmuLabError(f"layers is {self.layers!r}; give a tuple of whole numbers, or None for all layers.")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name in self.positive and not 0 < value < float("inf"):
@@ -65,8 +69,8 @@ class AllBlocksConfig(MethodConfig):
         Raises
         ------
         RmuLabError
-            if a block lacks a named parameter, some of the model's weights are offloaded, or torchrun started several
-            processes.
+            if there is no such block, one lacks a named parameter, some of the model's weights are offloaded, or torchrun
+            started several processes.
         """
         require_in_memory(model, config.method)
         count = launched_processes().world_size
@@ -81,16 +85,19 @@ def changed_parameters(model: PreTrainedModel, config: AllBlocksConfig) -> list[
     Raises
     ------
     RmuLabError
-        if a block lacks one of the names, a parameter is quantised, or it is no `plain_model`.
+        if there is no such block, it lacks one of the names, a parameter is quantised, or it is no `plain_model`.
     """
     plain_model(model)
     blocks = decoder_blocks(model)
+    layers = range(len(blocks)) if config.layers is None else config.layers
+    if beyond := [layer for layer in layers if layer not in range(len(blocks))]:
+        raise RmuLabError(f"layers has {beyond[0]}, but the model has blocks 0 .. {len(blocks) - 1}.")
     if config.parameters is not None:
-        block_parameters(model, range(len(blocks)), config.parameters)
+        block_parameters(model, layers, config.parameters)
     wanted = {
         id(parameter)
-        for block in blocks
-        for name, parameter in block.named_parameters()
+        for layer in layers
+        for name, parameter in blocks[layer].named_parameters()
         if (parameter.ndim >= 2 if config.parameters is None else name in config.parameters)
     }
     changed = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}

@@ -22,6 +22,7 @@ from .config import MethodConfig, UnlearnConfig
 from .edit_method import EditMethod
 from .loss_method import LossMethod
 from .task import Task, Trainings
+from .teach_method import Teach
 from .window import train_window, window_parameters
 
 __all__ = [
@@ -53,6 +54,7 @@ class Method:
 METHODS: dict[str, Method] = {
     **dict.fromkeys(("rmu", "adaptive_rmu"), Method(UnlearnConfig, train_window, window_parameters)),
     **{kind.method: Method(kind, kind.train, kind.check) for kind in (GradientAscent, GradDiff, NPO, SimNPO, LLMU, SCRUB)},
+    Teach.method: Method(Teach, Teach.train, Teach.check),
     SSD.method: Method(SSD, SSD.train, SSD.check),
 }
 """Every method by the name that records and the command line use."""

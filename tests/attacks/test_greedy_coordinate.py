@@ -12,9 +12,17 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rmu_lab import RmuLabError, advise
-from rmu_lab.activations import edited_output
-from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, gcg, swap_gains
-from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, predicted_gains, sample_candidates, top_swaps
+from rmu_lab.activations import captured, edited_output
+from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, gcg, states_to_match, swap_gains
+from rmu_lab.attacks.suffixes import (
+    Layout,
+    StateMatch,
+    SuffixLoss,
+    allowed_tokens,
+    predicted_gains,
+    sample_candidates,
+    top_swaps,
+)
 from rmu_lab.scoring import shares_prompts
 from tests.conftest import FAMILIES, made_up_texts, of_kind, same_weights, tiny_model, weights_of
 from tests.test_evaluate import KINDS
@@ -440,3 +448,60 @@ def test_a_search_of_another_model_or_tokenizer_is_not_gone_on_with(tokenizer):
     with pytest.raises(RmuLabError, match="another prompt, target or config"):
         gcg(model, tokenizer, PROMPT, " another target", longer, resume=found, progress=False)
     assert len(gcg(tiny_model("llama"), tokenizer, PROMPT, TARGET, longer, resume=found, progress=False).steps) == 5
+
+
+# -- the enhanced objective -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("cached", [True, False])
+def test_matching_states_adds_their_distance_to_loss_and_gradient(family, cached, tokenizer):
+    """Against one whole pass that keeps every layer's states, and autograd through it."""
+    model, layout, layer = tiny_model(family).double(), layout_of(tokenizer), 2
+    wanted = torch.randn(len(layout.target), 32, generator=torch.Generator().manual_seed(0))
+    loss_of = SuffixLoss(model, layout, prefix_cache=cached, batch_size=4, match=StateMatch(layer, wanted, weight=3.0))
+    embed = model.get_input_embeddings()
+    table = embed(torch.arange(320)).detach()
+    one_hot = torch.nn.functional.one_hot(torch.tensor(layout.suffix), 320).double().requires_grad_()
+    parts = [table[list(layout.before)], one_hot @ table, table[[*layout.after, *layout.target]]]
+    with captured(model, [layer]) as seen:
+        logits = model(inputs_embeds=torch.cat(parts)[None], use_cache=False).logits[0, -len(layout.target) - 1 : -1]
+    hidden = seen[layer][0, -len(layout.target) - 1 : -1]
+    distance = ((hidden - wanted).square().sum(-1) / wanted.square().sum(-1)).mean()
+    expected = cross_entropy(logits, torch.tensor(layout.target)) + 3 * distance
+    (gradient,) = torch.autograd.grad(expected, one_hot)
+    found, found_gradient, _ = loss_of.gradient(torch.tensor(layout.suffix))
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+    assert (found_gradient - gradient.float()).abs().max() < 1e-5 * gradient.abs().max()
+    losses, _ = loss_of(torch.tensor([layout.suffix] * 2))
+    assert losses.tolist() == pytest.approx([expected.item()] * 2, rel=1e-5)
+
+
+def test_a_model_matches_its_own_states(tokenizer):
+    model = tiny_model("llama")
+    own = states_to_match(model, tokenizer, PROMPT, TARGET, 2, SMALL)
+    plain, matched = (gcg(model, tokenizer, PROMPT, TARGET, SMALL, match=each, progress=False) for each in (None, own))
+    assert matched.initial_loss == pytest.approx(plain.initial_loss, abs=1e-5)
+    assert matched.steps[-1].true != plain.steps[-1].true
+    with pytest.raises(RmuLabError, match="another states to match"):
+        gcg(model, tokenizer, PROMPT, TARGET, SMALL, resume=matched, progress=False)
+    again = gcg(model, tokenizer, PROMPT, TARGET, SMALL, match=own, resume=matched, progress=False)
+    assert again.losses == matched.losses
+
+
+def test_the_weight_decides_between_target_and_states(tokenizer):
+    """With all weight on the states, a search brings an edited model's states nearer to the base model's."""
+    base, edited = tiny_model("llama", seed=0), tiny_model("llama", seed=0)
+    with torch.no_grad():
+        edited.model.layers[1].mlp.down_proj.weight.mul_(3)
+    config = dataclasses.replace(SMALL, num_steps=12)
+    wanted = states_to_match(base, tokenizer, PROMPT, TARGET, 2, config, weight=1000.0)
+
+    def distance(suffix):
+        layout = Layout.of(tokenizer, PROMPT, config.suffix, TARGET, chat_template=True)
+        loss_of = SuffixLoss(edited, layout, prefix_cache=False, batch_size=1)
+        return wanted.distance(loss_of.states(2, torch.tensor(suffix))[None]).item()
+
+    found = gcg(edited, tokenizer, PROMPT, TARGET, config, match=wanted, progress=False)
+    plain = gcg(edited, tokenizer, PROMPT, TARGET, config, progress=False)
+    assert distance(found.best_ids) < distance(plain.best_ids)

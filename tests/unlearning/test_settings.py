@@ -13,6 +13,7 @@ from rmu_lab.sweeps.worker import Job, Worker, groups_of
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.batches import topic_texts
 from rmu_lab.unlearning.method_table import METHODS, config_from_dict
+from rmu_lab.unlearning.teach_method import Teach
 from tests.conftest import made_up_texts, tiny_model
 
 FORGET, RETAIN = made_up_texts(7, seed=11), made_up_texts(9, seed=12)
@@ -61,6 +62,7 @@ CASES = {
         "alpha": ((1.0, 100.0), {}),
     },
     SCRUB: {**OF_TRAINING, "alpha": ((1.0, 100.0), {}), "gamma": ((1.0, 0.0), {}), "max_steps": ((10, 1), {})},
+    Teach: {**OF_TRAINING, "alpha": ((1.0, 100.0), {}), "layers": ((None, (1, 2)), {})},
     SSD: {
         **OF_ALL_BLOCKS,
         "seed": ((0, 1), {"texts": 2}),
