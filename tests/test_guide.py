@@ -338,7 +338,7 @@ def test_the_findings_on_the_papers_claims_have_the_stored_numbers():
         f"Gemma 3 270M, {verdicts[ARGUMENT_FAILS]} of them for another reason.** Of the others {verdicts[NOT_REPRODUCED]} "
         f"are not reproduced, {verdicts[SCALE_DEPENDENT]} differ between these models, and {verdicts[UNDECIDED]} are "
         "undecided",
-        "doubling it divides their spread under noise by "
+        "Doubling it divides the logits' spread under noise by "
         f"{2**-spread.value:.1f} [{2**-spread.high:.1f}, {2**-spread.low:.1f}]",
     ):
         assert said in text, said

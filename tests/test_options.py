@@ -671,8 +671,7 @@ def test_claims_measures_the_claim_and_the_model_that_are_named_and_keeps_it(the
 
 
 def test_claims_writes_its_rows_and_rewrites_a_page_with_the_results_that_are_named(there, monkeypatch):
-    for name in CLAIMS.keys() - {"t1"}:  # a second for all of them, each time
-        monkeypatch.delitem(CLAIMS, name)
+    monkeypatch.setattr("rmu_lab.study.verdict_table.CLAIMS", {"t1": CLAIMS["t1"]})  # a second for all of them, each time
     number = {"value": 0.25, "low": 0.2, "high": 0.4, "n": 100, "over": "questions"}
     run = {"experiment": "reproduce", "preset": "mine", "model": "owner/model", "limit": None, "reported": None}
     run |= {"numbers": {"base wmdp_bio": number}, "provenance": {}}

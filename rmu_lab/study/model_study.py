@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RmuLabError
 from ..estimates import Numbers
 from ..files import results_folder
 from ..unlearning.config import MethodConfig, SteeringMethod, UnlearnConfig
@@ -98,6 +99,8 @@ class Study:
         ------
         NotMeasuredError
             if there are none.
+        RmuLabError
+            if the first row, and it alone, is not the base model's.
         """
         from ..sweeps.rows import load_sweep
 
@@ -105,7 +108,10 @@ class Study:
             path = self.folder / f"{part}.jsonl"
             if not path.is_file():
                 raise not_measured(path, self.model.name)
-            self._rows[part] = load_sweep(path)
+            rows = load_sweep(path)
+            if not rows or rows[0].config is not None or any(row.config is None for row in rows[1:]):
+                raise RmuLabError(f"{path} does not begin with the base model's row; remove it and make it anew.")
+            self._rows[part] = rows
         return self._rows[part]
 
     def best_of(self, rows: Sequence[SweepRow], method: str, layer: int | None = None) -> Any:

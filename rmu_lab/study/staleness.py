@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 
 from ..provenance import old_versions
+from ..stored import reading
 from .measured import data_digests, stored_record
-from .model_study import MeasuredPart, Study, SweepPart
+from .model_study import MeasuredPart, Part, Study, SweepPart
 from .parts import PARTS
 
 
@@ -22,9 +24,14 @@ def stale(study: Study, name: str) -> list[str]:
     if isinstance(part, MeasuredPart):
         return _stale_measurement(study, part)
     rows, today = study.rows(name), _digests(study, part)
-    changed = {what for row in rows for what in today if row.digests.get(what) != today[what]}
-    old = {problem for row in rows for problem in old_versions(row.provenance)}
+    with _reading(study, part):
+        changed = {what for row in rows for what in today if row.digests.get(what) != today[what]}
+        old = {problem for row in rows for problem in old_versions(row.provenance)}
     return sorted(old | {f"{part.file}: {what} has changed since" for what in changed})
+
+
+def _reading(study: Study, part: Part) -> AbstractContextManager[None]:
+    return reading(f"{study.folder / part.file} does not say how it was made", "remove it and make it anew")
 
 
 def _stale_measurement(study: Study, part: MeasuredPart) -> list[str]:
@@ -32,8 +39,9 @@ def _stale_measurement(study: Study, part: MeasuredPart) -> list[str]:
     if record["settings"] != json.loads(json.dumps(dict(part.settings(study)))):
         found.append("its settings are not those of the code")
     today = data_digests()
-    found += [f"data/{name} has changed since" for name in today if record["data"].get(name) != today[name]]
-    return found + old_versions(record["provenance"])
+    with _reading(study, part):
+        found += [f"data/{name} has changed since" for name in today if record["data"].get(name) != today[name]]
+        return found + old_versions(record["provenance"])
 
 
 def _digests(study: Study, part: SweepPart) -> dict[str, str]:

@@ -53,7 +53,8 @@ class AllBlocksConfig(MethodConfig):
     def __post_init__(self) -> None:
         check_types(self)
         check_names(self.parameters, otherwise="all matrices")
-        if self.layers is not None and (not self.layers or not all(isinstance(layer, int) for layer in self.layers)):
+        whole = isinstance(self.layers, tuple) and self.layers and all(type(layer) is int for layer in self.layers)
+        if self.layers is not None and not whole:
             raise RmuLabError(f"layers is {self.layers!r}; give a tuple of whole numbers, or None for all layers.")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)

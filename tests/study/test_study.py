@@ -368,7 +368,8 @@ def test_verdicts_follow_from_stored_numbers():
 def test_a_claim_that_is_not_measured_says_what_would(tmp_path):
     (claim, *_) = computed_claims([Study(MAIN, tmp_path)])
     assert claim.overall == NOT_MEASURED
-    assert "make it with `python -m benchmarks.study --model smollm2-135m`" in claim.models["SmolLM2 135M"].measured[0]
+    found = claim.models["SmolLM2 135M"]
+    assert found.needed == "`rmu-lab claims --run prop1 --model smollm2-135m` measures it." and not found.measured
 
 
 def test_the_table_in_markdown_escapes_and_folds():
