@@ -218,7 +218,11 @@ def test_a_damaged_file_is_one_sentence(kind, tmp_path):
 
 
 STUDY = RESULTS / "study"
-STUDY_FILES = sorted(path.relative_to(STUDY) for path in STUDY.rglob("*.json*") if path.stat().st_size < 300_000)
+STUDY_FILES = sorted(
+    path.relative_to(STUDY)
+    for path in STUDY.rglob("*")
+    if path.suffix in (".json", ".jsonl") and path.stat().st_size < 300_000
+)
 
 
 @pytest.mark.parametrize("file", STUDY_FILES, ids=lambda path: path.as_posix())

@@ -6,7 +6,7 @@ from .scored_texts import ScoredText
 
 
 def answer_probability(answer: ScoredText) -> float:
-    """Compute p(a | q)^(1/|a|), the answer's probability to the power of one over its tokens.
+    """Compute ``p(a | q)^(1/|a|)``, the answer's probability to the power of one over its tokens.
 
     Maini et al. 2024 (TOFU), arXiv 2401.06121, Section 2.2.1. Taught in notebook 11.
     """
@@ -22,7 +22,7 @@ def exact_memorisation(answer: ScoredText) -> float:
 
 
 def extraction_strength(answer: ScoredText) -> float:
-    """Compute 1 - k/|a|, with the least k so that the model, given the first k tokens, writes all the others.
+    """Compute ``1 - k/|a|``, with the least k so that the model, given the first k tokens, writes all the others.
 
     Carlini et al. 2021, arXiv 2012.07805; as a share in Wang et al. 2025, arXiv 2406.07933. With true tokens before each,
     all others are likeliest exactly if the model writes them by itself. If even the last token is not, it is 0.

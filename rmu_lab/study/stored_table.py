@@ -47,9 +47,9 @@ def stored_claims() -> list[ClaimInWords] | None:
 
 
 def _digests() -> dict[str, str]:
-    """SHA-256 of the results."""
+    """SHA-256 of the results; locks of runs are none."""
     folder = results_folder()
-    files = sorted(path for name in FOLDERS for path in (folder / name).rglob("*.json*"))
+    files = sorted(path for name in FOLDERS for path in (folder / name).rglob("*") if path.suffix in (".json", ".jsonl"))
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 

@@ -36,7 +36,7 @@ from rmu_lab.study.verdicts import SYMBOLS
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = data_folder() / "results"
-STORED = sorted((RESULTS / "study").rglob("*.json*"))
+STORED = sorted(path for path in (RESULTS / "study").rglob("*") if path.suffix in (".json", ".jsonl"))
 PAPER = {"Prop 1", "F2 a–d", "F2 e–h", "Eq 8–19", "F1", "F3", "F4", "F5", "T1", "Eq 20–22", "Alg 1"}  # noqa: RUF001
 DISPUTED = {  # where the paper's mathematics or its reading of a figure is in dispute
     "the variance of c u": "prop1-variance",
@@ -216,6 +216,7 @@ def test_a_stored_table_older_than_its_results_is_not_shown(results, monkeypatch
     result.unlink()
     assert stored_table.stored_claims() is None
     result.write_text(text)
+    (results / "study" / MAIN / ".settings.jsonl.lock").write_text("of a run")
     assert stored_table.stored_claims() is not None
     monkeypatch.setattr("rmu_lab.study.computed_claims", lambda: (_ for _ in ()).throw(AssertionError("computed")))
     (results / stored_table.FILE).unlink()
