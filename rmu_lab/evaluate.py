@@ -152,12 +152,15 @@ def chosen_options(scores: Sequence[Sequence[float]], rows: Sequence[Mapping[str
     if style == "cloze":
         scores = [[s / len(choice) for s, choice in zip(of_options, row["choices"], strict=True)]
                   for of_options, row in zip(scores, rows, strict=True)]  # fmt: skip
-    predictions = tuple(max(range(len(of_options)), key=of_options.__getitem__) for of_options in scores)
+    return accuracy_of([max(range(len(of_options)), key=of_options.__getitem__) for of_options in scores], rows, style)
+
+
+def accuracy_of(predictions: Sequence[int], rows: Sequence[Mapping[str, Any]], style: Style) -> Accuracy:
+    """Score the options that were chosen, one of each question."""
     correct = tuple(prediction == row["answer"] for prediction, row in zip(predictions, rows, strict=True))
-    return Accuracy.of(correct, predictions, style)
+    return Accuracy.of(correct, tuple(predictions), style)
 
 
-@in_default_torch_state
 def option_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -213,6 +216,7 @@ def question_tokens(
     return prompts, options
 
 
+@in_default_torch_state
 def token_scores(
     model: PreTrainedModel,
     prompts: list[list[int]],

@@ -85,13 +85,13 @@ def invented_questions(world: str = "clockwork", wording: int | None = None, spl
     if wording is not None and wording not in range(WORDINGS):
         raise RmuLabError(f"wording is {wording!r}; use one of 0 to {WORDINGS - 1}, or None for all.")
     rows = _of_world(load_questions(folder() / "questions.jsonl", split), world)
-    return rows if wording is None else rows.filter(lambda row: row["wording"] == wording)
+    return rows if wording is None else rows.select([at for at, given in enumerate(rows["wording"]) if given == wording])
 
 
 def _of_world(rows: Dataset, world: str) -> Dataset:
     if world not in WORLDS:
         raise RmuLabError(f"There is no world {world!r}; use one of {', '.join(WORLDS)}.")
-    return rows.filter(lambda row: row["world"] == world)
+    return rows.select([at for at, given in enumerate(rows["world"]) if given == world])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

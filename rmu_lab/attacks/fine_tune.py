@@ -81,14 +81,11 @@ def fine_tuning(
             yield _learner(model, additions, lr, progress)
         return
     if trained == "all":
-        names = [f"block {at}" for at, _ in enumerate(decoder_blocks(model))]
-        parameters = [parameter for parameter in decoder_blocks(model).parameters() if parameter.ndim >= 2]
+        chosen = {name: each for name, each in decoder_blocks(model).named_parameters() if each.ndim >= 2}
     else:
-        names = list(edited)
-        if not names:
-            raise RmuLabError("No edited parameters were named; give the keys of result.edit.")
-        parameters = _named(model, names)
-    check_trainable({names[0]: parameters[0]})
+        chosen = _named(model, edited)
+    check_trainable(chosen)
+    parameters = list(chosen.values())
     kept = [parameter.detach().clone() for parameter in parameters]
     try:
         yield _learner(model, parameters, lr, progress)
@@ -96,11 +93,13 @@ def fine_tuning(
         _write(parameters, kept)
 
 
-def _named(model: PreTrainedModel, names: Sequence[str]) -> list[nn.Parameter]:
+def _named(model: PreTrainedModel, names: Sequence[str]) -> dict[str, nn.Parameter]:
+    if not names:
+        raise RmuLabError("No edited parameters were named; give the keys of result.edit.")
     present = dict(model.named_parameters())
     if missing := [name for name in names if name not in present]:
         raise RmuLabError(f"The model has no parameter {missing[0]!r}; give the keys of an edit of this model.")
-    return [present[name] for name in names]
+    return {name: present[name] for name in names}
 
 
 def _learner(model: PreTrainedModel, parameters: Sequence[nn.Parameter], lr: float, progress: bool) -> Learn:

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import captured, evaluating
 from ..errors import RmuLabError
-from ..evaluate import Accuracy, question_tokens
+from ..evaluate import Accuracy, accuracy_of, question_tokens
 from ..models import decoder_blocks, input_device
 from ..randomness import python_random
 from ..tokens import padded
+from ..torch_state import in_default_torch_state
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
@@ -94,6 +95,7 @@ def probe(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, layers: Sequence
     )
 
 
+@in_default_torch_state
 def option_states(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -164,6 +166,4 @@ def _answered(
     questions: Sequence[Mapping[str, Any]],
 ) -> Accuracy:
     weights = _ridge(seen, labels, ridge)
-    predictions = tuple(int((part @ weights).argmax()) for part in asked)
-    correct = tuple(at == row["answer"] for at, row in zip(predictions, questions, strict=True))
-    return Accuracy.of(correct, predictions, "cloze")
+    return accuracy_of([int((part @ weights).argmax()) for part in asked], questions, "cloze")

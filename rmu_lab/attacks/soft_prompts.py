@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -69,7 +69,6 @@ class SoftPrompt:
     """Before each step: the mean over its batch, (steps,); or of each prompt, (steps, prompts). Nats per target token."""
 
 
-@in_default_torch_state
 def train_soft_prompt(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -116,6 +115,7 @@ def train_soft_prompt(
     return _trained(model, [ids for ids, _ in pairs], [target for _, (target,) in pairs], config, shared, progress)
 
 
+@in_default_torch_state
 def _trained(
     model: PreTrainedModel,
     prompts: list[list[int]],
@@ -282,8 +282,7 @@ def soft_prompt(subject: Subject, budget: Budget = DEFAULT_BUDGET, config: SoftP
         if there are no dev questions, or a question or the edit does not fit.
     """
     subject.require("dev_questions")
-    settings = asdict(config or SoftPromptConfig()) | {"seed": budget.seed}
-    config = SoftPromptConfig(**settings)
+    config = replace(config or SoftPromptConfig(), seed=budget.seed)
     model, reference, start = subject.model, subject.reference, time.perf_counter()
     source = python_random(budget.seed, "wrong answers that a soft prompt is trained on")
     right = [row["answer"] for row in subject.dev_questions]
@@ -307,7 +306,7 @@ def soft_prompt(subject: Subject, budget: Budget = DEFAULT_BUDGET, config: SoftP
         start=reference.unlearned,
         attacked=attacked,
         controls={"wrong answers": (reference.unlearned, misled), "base model": (reference.base, base)},
-        details=settings | {"questions": len(subject.dev_questions), "losses": losses},
+        details=asdict(config) | {"questions": len(subject.dev_questions), "losses": losses},
         generations=(),
         seconds=time.perf_counter() - start,
     )
@@ -341,8 +340,7 @@ def soft_prompt_each(subject: Subject, budget: Budget = DEFAULT_BUDGET, config: 
     RmuLabError
         if a question or the edit does not fit.
     """
-    settings = asdict(config or SoftPromptConfig()) | {"seed": budget.seed}
-    config = SoftPromptConfig(**settings)
+    config = replace(config or SoftPromptConfig(), seed=budget.seed)
     reference, start = subject.reference, time.perf_counter()
     prompts, options = question_tokens(subject.tokenizer, subject.questions)
     owners = [at for at, endings in enumerate(options) for _ in endings]
@@ -366,7 +364,7 @@ def soft_prompt_each(subject: Subject, budget: Budget = DEFAULT_BUDGET, config: 
         start=reference.unlearned,
         attacked=attacked,
         controls={"base model": (reference.base, control)},
-        details=settings | {"last losses": ends},
+        details=asdict(config) | {"last losses": ends},
         generations=(),
         seconds=time.perf_counter() - start,
     )

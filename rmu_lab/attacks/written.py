@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import RmuLabError
-from ..evaluate import Accuracy
+from ..evaluate import Accuracy, accuracy_of
 from ..generation import answers
 from ..randomness import python_random
 from .controls import Recovery
@@ -64,11 +64,10 @@ def written_accuracy(said: Sequence[Sequence[str]], questions: Sequence[Mapping[
     predictions = []
     for texts, row in zip(said, questions, strict=True):
         named = [named_option(text, row) for text in texts]
-        others = [at for at in named if at not in (None, row["answer"])]
+        others = [at for at in named if at is not None and at != row["answer"]]
         other = others[0] if others else (row["answer"] + 1) % len(row["choices"])
         predictions.append(row["answer"] if row["answer"] in named else other)
-    correct = tuple(at == row["answer"] for at, row in zip(predictions, questions, strict=True))
-    return Accuracy.of(correct, tuple(int(at or 0) for at in predictions), "cloze")
+    return accuracy_of(predictions, questions, "cloze")
 
 
 def sample(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, k: int = 8, temperature: float = 0.8) -> Recovery:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..estimates import Number
 from ..study.claims import CLAIMS
+from ..study.rules import Condition, Rule, above, below
 from ..study.verdicts import ARGUMENT_FAILS, NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 if TYPE_CHECKING:
-    from ..estimates import Number
-    from ..study.rules import Condition
     from .exercises import Test
 
 Asked = tuple[float, float, str, float]
@@ -28,26 +28,15 @@ def verdict(conclusion: Sequence[Asked], against: Sequence[Asked] = ()) -> str:
     against
         what shows that the claim's reason is not the right one, all of it.
     """
-    seen = _all_hold(conclusion)
-    if seen is not True:
-        return UNDECIDED if seen is None else NOT_REPRODUCED
-    if not against:
-        return REPRODUCED
-    return {True: ARGUMENT_FAILS, False: REPRODUCED, None: UNDECIDED}[_all_hold(against)]
+    numbers: dict[str, Number] = {}
 
+    def conditions(part: Sequence[Asked]) -> Iterator[Condition]:
+        for low, high, relation, threshold in part:
+            name = str(len(numbers))
+            numbers[name] = Number((low + high) / 2, low, high, 1, "samples")
+            yield (below if relation == "<" else above)(name, threshold)
 
-def _all_hold(conditions: Sequence[Asked]) -> bool | None:
-    """Whether all hold; None where none fails and one is undecided."""
-    found = [_holds(*condition) for condition in conditions]
-    if False in found:
-        return False
-    return None if None in found else True
-
-
-def _holds(low: float, high: float, relation: str, threshold: float) -> bool | None:
-    if relation == "<":
-        return True if high < threshold else False if low >= threshold else None
-    return True if low > threshold else False if high <= threshold else None
+    return Rule(tuple(conditions(conclusion)), tuple(conditions(against))).verdict(numbers)
 
 
 def asked(conditions: Sequence[Condition], numbers: dict[str, Number]) -> list[Asked]:
@@ -100,8 +89,8 @@ def flip_tests() -> tuple[Test, ...]:
 def with_threshold(claim: str, number: str, threshold: float) -> str:
     """Return the verdict that SmolLM2 gets on a claim if every condition on this number had this threshold."""
     rule, numbers = CLAIMS[claim].rule, CLAIMS[claim].numbers()
-    lists = [
-        [replace(each, threshold=threshold) if each.number == number else each for each in part]
+    lists = (
+        tuple(replace(each, threshold=threshold) if each.number == number else each for each in part)
         for part in (rule.conclusion, rule.against)
-    ]
-    return verdict(*(asked(part, numbers) for part in lists))
+    )
+    return Rule(*lists).verdict(numbers)

@@ -59,7 +59,7 @@ class Claim:
             if one is missing.
         """
         study = Study(study) if isinstance(study, str) else study
-        numbers = {name: number for read in self.read for name, number in read(study).items()}
+        numbers = {name: number for read in self.read for name, number in study.numbers(read).items()}
         asked = dict.fromkeys(condition.number for condition in self.rule.conditions)
         if missing := [name for name in asked if name not in numbers]:
             raise RmuLabError(f"Claim {self.id}: no number {missing[0]!r} was measured; there are {', '.join(numbers)}.")

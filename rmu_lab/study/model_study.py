@@ -91,6 +91,7 @@ class Study:
         self.model: StudiedModel = studied(model)
         self.folder = folder or results_folder() / "study" / model
         self._rows: dict[str, list[SweepRow]] = {}
+        self._numbers: dict[Callable[[Study], Numbers], Numbers] = {}
 
     def rows(self, part: str) -> list[SweepRow]:
         """Return the stored rows of a sweep, the base model's first.
@@ -113,6 +114,12 @@ class Study:
                 raise RmuLabError(f"{path} does not begin with the base model's row; remove it and make it anew.")
             self._rows[part] = rows
         return self._rows[part]
+
+    def numbers(self, read: Callable[[Study], Numbers]) -> Numbers:
+        """Return what one of `readings` gives of this study; several claims ask for the same, so it is computed once."""
+        if read not in self._numbers:
+            self._numbers[read] = read(self)
+        return self._numbers[read]
 
     def best_of(self, rows: Sequence[SweepRow], method: str, layer: int | None = None) -> Any:
         """Return the setting that dev chooses.
@@ -178,8 +185,9 @@ class Study:
         return dataclasses.replace(self.chosen, method=method, seed=seed, **changes)
 
     def forget(self, part: Part) -> None:
-        """Read a part's rows anew when they are next asked for."""
+        """Read a part anew, and what is computed of it, when they are next asked for."""
         self._rows.pop(part.name, None)
+        self._numbers.clear()
 
     def questions(self, part: SweepPart) -> dict[str, Dataset]:
         """Return the question sets of a part, as they are asked."""

@@ -7,6 +7,7 @@ the mean over those layers, and vary with questions and directions only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
 FIRST, MIDDLE, LAST = "first third of the layers", "middle third of the layers", "last third of the layers"
 
 
+@cache
 def measured(part: str) -> Callable[[Study], Numbers]:
     """Return the function that reads a stored measurement."""
 

@@ -60,9 +60,9 @@ def run_part(study: Study, part: Part, model: PreTrainedModel, tokenizer: PreTra
         texts = load_corpus("forget_bio"), load_corpus("retain_general")
         style = part.style or study.model.style
         sweep(model, tokenizer, *texts, part.configs(study), study.questions(part), out=path, style=style)
-        study.forget(part)
     else:
         measure_and_store(path, part.measure, part.settings(study), model, tokenizer)
+    study.forget(part)
 
 
 def run_claim(claim: Claim, model: str, out: Path) -> Numbers:
