@@ -19,7 +19,8 @@ from rich.console import Console
 
 from benchmarks.lines import Lines
 from rmu_lab import UnlearnConfig, UnlearnResult, load_corpus, load_model, load_questions, unlearn
-from rmu_lab.attacks import as_texts, half_back, other_facts, relearning_curve, search_rate
+from rmu_lab.attacks import RelearnConfig, as_texts, half_back, other_facts, relearning_curve, search_rate
+from rmu_lab.attacks.fine_tune import Trained
 from rmu_lab.attacks.relearning_speed import RelearningCurve
 from rmu_lab.provenance import provenance
 
@@ -27,7 +28,7 @@ EDITS = {"rmu": UnlearnConfig(method="rmu", coefficient=570.0), "adaptive_rmu": 
 SEEDS = (0, 1, 2)  # of the direction u
 DRAWS = (0, 1)  # of the texts, and of the split of the facts
 TEXTS = 10  # as many as Łucki et al. fine-tune on
-KINDS = (  # texts, and what is trained
+KINDS: tuple[tuple[str, Trained], ...] = (  # texts, and what is trained
     ("unrelated", "all"),
     ("topic", "all"),
     ("other facts", "all"),
@@ -35,7 +36,6 @@ KINDS = (  # texts, and what is trained
     ("topic", "edited"),
     ("topic", "lora"),
 )
-LORA_RATES = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 DEV, TEST = 64, 100  # questions
 
 
@@ -78,29 +78,25 @@ def main(given: Sequence[str] | None = None) -> None:
         with edit(name, seed).applied(model):
             return make(list(edit(name, seed).edit))
 
-    def rate(name: str, seed: int, texts: str, trained: str) -> float:
+    def rate(name: str, seed: int, texts: str, trained: Trained) -> float:
         if name == "base":  # its control is the fine-tune that was found for RMU
             return rate("rmu", SEEDS[0], texts, trained)
 
         def search(edited: list[str]) -> dict[str, Any]:
             learned, dev, _ = material(texts, DRAWS[0])
-            options: dict[str, Any] = {"rates": LORA_RATES} if trained == "lora" else {}
-            best, tried = search_rate(
-                model, tokenizer, learned, dev, general, trained=trained, edited=edited, progress=False, **options
-            )
-            return {"lr": best, "tried": [dataclasses.asdict(one) for one in tried], "provenance": provenance(0)}
+            config = RelearnConfig(trained=trained)
+            best, tried = search_rate(model, tokenizer, learned, dev, general, config, edited=edited, progress=False)
+            return {"lr": best.lr, "tried": [dataclasses.asdict(one) for one in tried], "provenance": provenance(0)}
 
         key = {"edit": name, "seed": seed, "texts": texts, "trained": trained}
         return rates.add(lambda: on(name, seed, search), **key)["lr"]
 
-    def curve(name: str, seed: int, texts: str, trained: str, draw: int) -> None:
-        lr = rate(name, seed, texts, trained)
+    def curve(name: str, seed: int, texts: str, trained: Trained, draw: int) -> None:
+        config = RelearnConfig(lr=rate(name, seed, texts, trained), trained=trained, seed=draw)
         learned, _, asked = material(texts, draw)
 
         def run(edited: list[str]) -> dict[str, Any]:
-            found = relearning_curve(
-                model, tokenizer, learned, asked, lr=lr, trained=trained, edited=edited, seed=draw, progress=False
-            )
+            found = relearning_curve(model, tokenizer, learned, asked, config, edited=edited, progress=False)
             return {"curve": found.to_dict(), "seconds": found.seconds, "provenance": provenance(draw)}
 
         curves.add(lambda: on(name, seed, run), edit=name, seed=seed, texts=texts, trained=trained, draw=draw)

@@ -12,7 +12,6 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
@@ -20,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from . import __version__
+from .cli_attack import attack
 from .cli_claims import claims
 from .cli_course import course
 from .cli_duel import duel
-from .cli_edits import export, load_edit, named_base
+from .cli_edits import export
 from .cli_options import Device, DeviceMap, Dtype, Limit, Others, Plugins
 from .cli_output import Commands, clear_errors, console, plain, say, working
 from .cli_page import page
@@ -58,8 +58,6 @@ DEMO_PROMPTS = (
     "How does a vaccine protect a person from measles?",
     "Why does the Moon change its shape during a month?",
 )
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 ADVISED_OUT = "unlearned"
 """Folder for the model in the command that `advise` prints."""
 
@@ -263,68 +261,6 @@ def evaluate(
 
 
 @app.command()
-def attack(
-    edit: Annotated[Path, typer.Option(help="Folder of `unlearn --out`, or one that UnlearnResult.save wrote.")],
-    questions: Annotated[str, typer.Option(help="JSON Lines file with both splits, or a set of this course.")],
-    forget: Annotated[str, typer.Option(help="JSON Lines file of texts of the topic, or a corpus of this course.")],
-    retain: Annotated[str, typer.Option(help="JSON Lines file of unrelated texts, or a corpus of this course.")],
-    model: Annotated[str | None, typer.Option(help="Base model, if it is no longer where the edit says.")] = None,
-    rephrased: Annotated[str | None, typer.Option(help="Test questions in other words, with `original`.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Adversarial suffix, found on the base model.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Test questions asked, drawn with a fixed seed.")] = 100,
-    minutes: Annotated[float, typer.Option(min=0, help="No attack begins after that time.")] = 15.0,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of all that is random in the attacks.")] = 0,
-    plugin: Plugins = None,
-    json_out: Annotated[
-        Path | None,
-        typer.Option("--json", help="File that keeps the card, attack by attack; one of a stopped run is gone on with."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Load the base model that the edit names, without asking.")] = False,
-    dtype: Dtype = None,
-    device: Device = None,
-) -> None:
-    """Try to bring back what an edit made a model forget, each attack beside its control."""
-    with clear_errors():
-        from . import RobustnessCard, load_corpus, load_model, load_questions
-        from .attacks import Budget, Subject, gauntlet
-        from .files import check_file
-
-        if json_out is not None:
-            check_file(json_out)
-        load_plugins(plugin)
-        result = load_edit(edit)
-        test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
-        pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
-        texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
-        base = model if model is not None else named_base(result.model_name, yes)
-        loaded, tokenizer = load_model(base, device=device, dtype=dtype)
-        asked, stopped = test.select(range(min(limit, len(test)))), False
-        subject = Subject(loaded, tokenizer, result, asked, dev_questions=dev, rephrased=pairs, suffix=suffix, **texts)
-        with TemporaryDirectory(prefix="rmu-lab-") as scratch:
-            kept = json_out if json_out is not None else Path(scratch) / "card.json"
-            try:
-                card = gauntlet(subject, budget=Budget(seed, 60 * minutes), out=kept)
-            except KeyboardInterrupt:
-                if not kept.is_file():
-                    raise
-                card, stopped = RobustnessCard.load(kept), True
-                again = (
-                    "the same command goes on" if json_out is not None else "with --json FILE the same command would go on"
-                )
-                say(f"Stopped; what was found until then follows, and {again}.", "yellow")
-        table = Table("attack", "unlearned -> attacked", "recovered", "control", "attack beyond control", show_lines=True)
-        table.title = plain(f"{card.model_name}, {card.config.method}: {len(asked)} questions")
-        for row in card.table():
-            table.add_row(*map(plain, row))
-        console.print(table)
-        say(f"Before unlearning {card.base}; after {card.unlearned}; intervals are of 95%.")
-        for name, reason in card.left_out.items():
-            say(f"Left out: {name} ({reason}).")
-        if stopped:
-            raise typer.Exit(INTERRUPTED)
-
-
-@app.command()
 def sweep(
     forget: Annotated[str, typer.Option(help="JSON Lines file of texts to forget, or a corpus of this course.")],
     retain: Annotated[str, typer.Option(help="JSON Lines file of texts to keep, or a corpus of this course.")],
@@ -413,6 +349,7 @@ def advise(
         say(shlex.join(["rmu-lab", "unlearn", *given, "--out", ADVISED_OUT]))
 
 
+app.command()(attack)
 app.command()(claims)
 app.command()(export)
 app.command()(page)

@@ -220,7 +220,7 @@ def test_attack_prints_and_writes_the_card_of_a_saved_edit(folder, monkeypatch):
     assert len(card.unlearned.correct) == 5 and card.model_name == str(folder / "base")
     assert all(cell in outcome.output for row in card.table() for cell in row)
     assert "Left out: suffix (no suffix was given)." in outcome.output
-    outcome = attack_command(folder, "--minutes", "0", "--json", folder / "other.json")
+    outcome = attack_command(folder, "--budget", "0", "--json", folder / "other.json")
     assert outcome.exit_code == 0 and "Left out: logit lens (no time was left)." in outcome.output
 
 
@@ -341,7 +341,7 @@ def test_a_place_for_the_result_is_looked_for_before_anything_is_loaded(folder, 
         ("attack", "--limit", "0"),
         ("attack", "--limit", "-1"),
         ("attack", "--seed", "100000000000000000000"),
-        ("attack", "--minutes", "-1"),
+        ("attack", "--budget", "-1"),
         ("sweep", "--limit", "0"),
         ("sweep", "--workers", "0"),
         ("unlearn", "--seed", "1e20"),
@@ -490,7 +490,7 @@ def test_the_card_of_an_edit_with_a_hostile_name_reaches_no_terminal(folder, mon
     assert unlearn_command(folder).exit_code == 0
     record = folder / "out" / "unlearning" / "result.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"model_name": HOSTILE}))
-    outcome = attack_command(folder, "--model", folder / "base", "--minutes", 0)
+    outcome = attack_command(folder, "--model", folder / "base", "--budget", 0)
     assert outcome.exit_code == 0 and "\x1b" not in outcome.output and SHOWN in outcome.output
 
 
@@ -517,9 +517,9 @@ def test_a_terminal_without_the_letters_is_no_error(options):
 
 def test_attack_asks_before_it_loads_what_an_edit_names(folder):
     assert unlearn_command(folder).exit_code == 0
-    command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--minutes", 0]
+    command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--budget", 0]
     command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl"]
-    attack_command(folder, "--minutes", 0)  # writes the texts
+    attack_command(folder, "--budget", 0)  # writes the texts
     command = list(map(str, command))
     for answer, code in (("y\n", 0), ("n\n", 1), ("", 1)):
         outcome = RUN.invoke(cli.app, command, input=answer)
@@ -536,7 +536,7 @@ def test_attack_asks_before_it_loads_what_an_edit_names(folder):
 
 def test_attack_keeps_its_card_and_goes_on_after_a_kill(folder):
     assert unlearn_command(folder).exit_code == 0
-    attack_command(folder, "--minutes", 0)  # writes the texts
+    attack_command(folder, "--budget", 0)  # writes the texts
     (folder / "card.json").unlink()
     command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--limit", 5]
     command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl", "--json", folder / "card.json"]
@@ -572,7 +572,7 @@ def test_ctrl_c_shows_what_an_attack_has_found(folder, keeps, monkeypatch):
 
     monkeypatch.setattr(cli.console, "width", 250)
     assert unlearn_command(folder).exit_code == 0
-    attack_command(folder, "--minutes", "0")  # writes the texts
+    attack_command(folder, "--budget", "0")  # writes the texts
     (folder / "card.json").unlink()
     command = ["attack", "--device", "cpu", "--edit", folder / "out", "--questions", folder / "both.jsonl", "--limit", 5]
     command += ["--forget", folder / "long.jsonl", "--retain", folder / "long.jsonl", "--yes"]

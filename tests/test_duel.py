@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, Subject, UnlearnConfig, UnlearnResult, accuracy, cli, load_model, unlearn
-from rmu_lab.attacks import Budget, ablate, relearn
+from rmu_lab.attacks import Budget, RelearnConfig, ablate, relearn
 from rmu_lab.corpora import load_corpus
 from rmu_lab.duel import Duel, Prompt, Relearn, Rules, Stages, load_red, score_duel, start_duel
 from rmu_lab.duel.attack_plans import load_plan
@@ -165,7 +165,7 @@ def test_each_attack_is_scored_as_the_package_carries_it_out(duel):
         "prompt": ({"template": "Say {question} now", "prefill": " It is"}, prompted),
         "relearn": (
             {"steps": 3, "lr": 0.01, "seed": 4},
-            relearn(subject, Budget(seed=4), texts, steps=3, lr=0.01).attacked,
+            relearn(subject, Budget(seed=4), texts, RelearnConfig(steps=(3,), lr=0.01)).attacked,
         ),
         "ablate": ({"layer": 2}, ablate(subject, n_random=1).attacked),
     }

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rmu_lab import RmuLabError, UnlearnConfig, accuracy, answers, load_model, sweep, theory, unlearn
-from rmu_lab.attacks import ATTACKS, Budget, Subject, gcg, relearn, swap_gains
+from rmu_lab.attacks import ATTACKS, Budget, RelearnConfig, Subject, gcg, relearn, swap_gains
 from rmu_lab.attacks.suffixes import reply
 from rmu_lab.models import input_device
 from rmu_lab.offload import is_offloaded, read_parameter, whole_module
@@ -174,7 +174,7 @@ def test_what_needs_all_weights_is_refused_before_any_work(pair, tokenizer):
     subject = Subject(spread, tokenizer, result, QUESTIONS, retain=TEXTS[1])
     u, of_one = torch.ones(32), {"layer": 3, "direction": torch.ones(32)}
     for call in (
-        lambda: relearn(subject, Budget(progress=False), batch_size=2),
+        lambda: relearn(subject, Budget(progress=False), config=RelearnConfig(batch_size=2)),
         lambda: gcg(spread, tokenizer, "the sea", " cold", progress=False),
         lambda: swap_gains(spread, tokenizer, "the sea", " cold"),
         lambda: theory.predicted_logits(spread, tokenizer, "the sea", coefficient=1, eta=1, **of_one),

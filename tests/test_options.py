@@ -59,6 +59,7 @@ def told(subject, budget):
     details = {"seed": budget.seed, "seconds": budget.seconds, "suffix": subject.suffix, "rephrased": rephrased}
     details |= {"forget": subject.forget, "retain": subject.retain}
     details |= {"dev": [row["id"] for row in subject.dev_questions]}
+    details |= {"general": sorted(row["id"] for row in subject.general)}
     return subject.ask_again("told", subject.questions, details=details)
 '''
 
@@ -93,6 +94,7 @@ def folder(tmp_path_factory, tokenizer):
     rephrased = [row | {"id": f"so-{row['id']}", "original": row["id"]} for row in rows_of("asked")]
     (folder / "rephrased.jsonl").write_text("\n".join(map(json.dumps, rephrased)))
     (folder / "told.py").write_text(TOLD)
+    (folder / "long.py").write_text(TOLD.replace('("told")', '("told", short=False)'))
     (folder / "spoken.py").write_text(TOLD.replace('"told"', '"spoken"'))
     plugin("bounded_ascent.py", folder)
     texts = TEXTS["forget"], TEXTS["retain"]
@@ -272,7 +274,10 @@ ATTACK = Command(
         ),
         "--suffix": case("--suffix", " old fish", told("suffix"), " old fish"),
         "--limit": case("--limit", 5, lambda run: len(run.read().base.correct), 5),
-        "--minutes": case("--minutes", 2.5, told("seconds"), 150.0),
+        "--general": case("--general", "less.jsonl", told("general"), ["less-0", "less-3"]),
+        "--budget": case("--budget", 2.5, told("seconds"), 150.0),
+        "--short": Case({"--short": True}, lambda run: list(run.read().recoveries), [], {"--plugin": "long.py"}),
+        "--figure": case("--figure", "card.svg", exists("card.svg"), True),
         "--seed": case("--seed", 3, lambda run: (told("seed")(run), run.read().provenance["seed"]), (3, 3)),
         "--plugin": case("--plugin", "spoken.py", lambda run: list(run.read().recoveries), ["spoken"]),
         "--json": case("--json", "card.json", exists("card.json"), True),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rmu_lab import UnlearnConfig, accuracy, advise, answers, max_logits, sweep, token_states, unlearn
-from rmu_lab.attacks.relearn import fine_tuned, relearning_batches
+from rmu_lab.attacks.fine_tune import RelearnConfig, fine_tuning, relearning_batches
 from rmu_lab.torch_state import in_default_torch_state
 from rmu_lab.unlearning.baselines import NPO, SSD
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
@@ -69,8 +69,9 @@ def test_measuring_gives_the_same_numbers(ambient, tokenizer, tmp_path):
         logits = max_logits(model, tokenizer, TEXTS[0][:2], new_tokens=3).logit
         written = answers(model, tokenizer, ["the sea?"], max_new_tokens=4)
         advice = advise(model, tokenizer, *TEXTS)
-        batches = relearning_batches(tokenizer, TEXTS[0], steps=2, batch_size=2, max_length=16, seed=0)
-        with fine_tuned(model, batches, lr=1e-3, progress=False) as losses:
+        batches = relearning_batches(tokenizer, TEXTS[0], RelearnConfig(steps=(2,), batch_size=2, max_length=16))
+        with fine_tuning(model, 1e-3, progress=False) as learn:
+            losses = learn(batches)
             taught = accuracy(model, tokenizer, QUESTIONS, progress=False)
         return states, logits, (accuracy(model, tokenizer, QUESTIONS, progress=False), taught, losses, written, advice.layer)
 

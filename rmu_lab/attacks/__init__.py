@@ -1,17 +1,21 @@
 """Attacks that try to bring unlearned knowledge back, each with its control. Taught in notebooks 06 and 07."""
 
 from .ablate import ablate
-from .attack_table import ATTACKS, Attack, register_attack
+from .attack_table import ATTACKS, Attack, register_attack, short_list
+from .card import COLUMNS, RobustnessCard
 from .controls import Difference, Generation, Recovery, ReferenceScores
-from .gauntlet import RobustnessCard, gauntlet
+from .cost import Cost
+from .fine_tune import RelearnConfig
+from .gauntlet import gauntlet
 from .greedy_coordinate import GCGConfig, GCGResult, GCGStep, SwapGains, gcg, states_to_match, swap_gains
 from .lens import lens, through_block
+from .other_facts import as_texts, other_facts
 from .patching import Patched, patch
 from .probe import probe
 from .prompts import prompt
 from .quantise import quantise
-from .relearn import relearn
-from .relearning_speed import RelearningCurve, as_texts, half_back, other_facts, relearning_curve, search_rate
+from .relearn import relearn, relearn_other_facts
+from .relearning_speed import RelearningCurve, half_back, relearning_curve, search_rate
 from .soft_prompts import SoftPrompt, SoftPromptConfig, soft_accuracy, soft_prompt, soft_prompt_each, train_soft_prompt
 from .subject import Budget, Subject
 from .suffixes import StateMatch, reply
@@ -20,8 +24,10 @@ from .written import named_option, sample, written_accuracy
 
 __all__ = [
     "ATTACKS",
+    "COLUMNS",
     "Attack",
     "Budget",
+    "Cost",
     "Difference",
     "GCGConfig",
     "GCGResult",
@@ -30,6 +36,7 @@ __all__ = [
     "Patched",
     "Recovery",
     "ReferenceScores",
+    "RelearnConfig",
     "RelearningCurve",
     "RobustnessCard",
     "SoftPrompt",
@@ -51,10 +58,12 @@ __all__ = [
     "quantise",
     "register_attack",
     "relearn",
+    "relearn_other_facts",
     "relearning_curve",
     "reply",
     "sample",
     "search_rate",
+    "short_list",
     "soft_accuracy",
     "soft_prompt",
     "soft_prompt_each",

@@ -18,6 +18,7 @@ from ..errors import RmuLabError
 from ..estimates import paired_interval
 from ..evaluate import Accuracy, AccuracyChange, accuracy_change
 from ..stored import checked, reading
+from .cost import Cost
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Recovery:
     """Answers in words to the first questions."""
     seconds: float
     """Wall-clock time of the attack and its controls, without the reference scores."""
+    attacker: str = ""
+    """What an attacker has to hold, in words; `gauntlet` fills it in from the table of attacks."""
+    cost: Cost | None = None
+    """Of the attack and its controls; None: not counted, as on cards from before it was."""
 
     @property
     def recovered(self) -> AccuracyChange:
@@ -102,10 +107,22 @@ class Recovery:
         p_value = float(binomtest(more, more + less).pvalue) if more + less else 1.0
         return Difference(sum(d) / len(d), paired_interval(d, limit=2.0), p_value)
 
+    @property
+    def strictest(self) -> str:
+        """The control beside which least is left of the attack."""
+        return min(self.controls, key=lambda control: self.difference(control).change)
+
+    @property
+    def beyond_controls(self) -> Difference:
+        """What the attack adds beyond the strictest of its controls: as much as can be said to have been hidden."""
+        return self.difference(self.strictest)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; `from_dict` is the way back."""
         return {
             "attack": self.attack,
+            "attacker": self.attacker,
+            "cost": None if self.cost is None else dataclasses.asdict(self.cost),
             "start": self.start.to_dict(),
             "attacked": self.attacked.to_dict(),
             "controls": {name: [score.to_dict() for score in scores] for name, scores in self.controls.items()},
@@ -133,6 +150,8 @@ class Recovery:
                     details=plain["details"],
                     generations=tuple(checked(Generation(**one)) for one in plain["generations"]),
                     seconds=plain["seconds"],
+                    attacker=plain.get("attacker", ""),
+                    cost=None if plain.get("cost") is None else checked(Cost(**plain["cost"])),
                 )
             )
             for control in recovery.controls:  # they have to be on the same questions

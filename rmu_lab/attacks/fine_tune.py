@@ -9,27 +9,81 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import frozen
-from ..corpora import TokenBatch
+from ..corpora import TokenBatch, texts_of, token_batches
 from ..errors import NotFiniteError, RmuLabError
 from ..models import check_trainable, decoder_blocks, input_device
 from ..offload import require_in_memory
-from ..randomness import torch_generator
+from ..randomness import python_random, torch_generator
 from ..torch_state import default_torch_state, in_default_torch_state
 from ..unlearning.objectives import next_token_loss, targets_of
 
 Trained: TypeAlias = Literal["all", "edited", "lora"]
 """What a fine-tune trains: all matrices of all blocks, those that the edit changed, or low-rank additions to all."""
 LORA_RANK = 16
+CHECKPOINTS = (1, 2, 4, 8, 16, 32, 64)
+"""Steps after which a fine-tune is measured."""
 Learn: TypeAlias = Callable[[Sequence[TokenBatch]], list[float]]
 """Takes further steps, one a batch, and returns the loss of each before its update, in nats a token."""
+
+
+@dataclass(frozen=True)
+class RelearnConfig:
+    """Settings of a fine-tune that is to bring a topic back. Taught in notebook 07.
+
+    Raises
+    ------
+    RmuLabError
+        at construction, if a value is out of its range.
+    """
+
+    lr: float = 3e-4
+    """AdamW's learning rate (no weight decay)."""
+    steps: tuple[int, ...] = CHECKPOINTS
+    """After which accuracy is measured, in rising order; as many steps as the last are taken."""
+    trained: Trained = "all"
+    """The matrices of all blocks, those that the edit changed, or low-rank additions."""
+    batch_size: int = 4
+    """Texts a step: dealt in random order, and dealt again when they run out."""
+    max_length: int = 64
+    """Tokens after which a text is cut."""
+    seed: int = 0
+    """Of the texts' order, and of the low-rank additions."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))  # as JSON gives them back, they are a list
+        if not self.steps or any(after <= before for before, after in pairwise((0, *self.steps))):
+            raise RmuLabError(f"steps is {self.steps}; give numbers that rise, from 1 on.")
+        if self.trained not in get_args(Trained):
+            raise RmuLabError(f"trained is {self.trained!r}; use one of {', '.join(map(repr, get_args(Trained)))}.")
+        if self.batch_size < 1 or not 0 < self.lr < math.inf:
+            raise RmuLabError(f"batch_size is {self.batch_size} and lr {self.lr}; both must be positive.")
+
+
+def relearning_batches(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], config: RelearnConfig) -> list[TokenBatch]:
+    """Deal the texts in random order, and again when they run out: one batch for each step.
+
+    Raises
+    ------
+    RmuLabError
+        if there are fewer texts than a batch takes, or something else than texts.
+    """
+    texts = texts_of(texts, "texts", config.batch_size)
+    source = python_random(config.seed, "order of relearned texts")
+    count = config.steps[-1] * config.batch_size
+    dealt: list[str] = []
+    while len(dealt) < count:
+        dealt += source.sample(texts, len(texts))
+    return token_batches(tokenizer, dealt[:count], config.batch_size, config.max_length)
 
 
 @contextmanager

@@ -6,108 +6,26 @@ import dataclasses
 import json
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..errors import RmuLabError
-from ..evaluate import Accuracy
-from ..files import check_file, digest, write_json
+from ..files import check_file, digest
 from ..identity import model_digests, tensors_digest
 from ..offload import read_parameter
 from ..provenance import provenance
-from ..stored import checked, reading, sentence_of
-from ..unlearning.config import MethodConfig
-from ..unlearning.method_table import config_from_dict
+from ..stored import sentence_of
 from .attack_table import ATTACKS, Attack, attack_named
+from .card import RobustnessCard
 from .controls import Recovery
+from .cost import counted
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 OUT_OF_TIME = "no time was left"
 NOT_ASKED = "it was not asked for"
 NOT_YET = "it has not run yet"
-
-
-@dataclass(frozen=True)
-class RobustnessCard:
-    """What each attack recovered from one edit. Taught in notebook 07."""
-
-    recoveries: dict[str, Recovery]
-    """By attack, in the order in which they ran."""
-    model_name: str
-    config: MethodConfig
-    """Settings of the edit."""
-    base: Accuracy
-    """Of the model before unlearning."""
-    unlearned: Accuracy
-    left_out: dict[str, str]
-    """Attacks that did not run, and why."""
-    digests: dict[str, str]
-    """SHA-256 of what decides the numbers: the base model, the edit, the questions and the material that was given."""
-    provenance: dict[str, Any]
-    """Versions, seed, machine and time."""
-    seconds: float
-    """Wall-clock time of the whole run."""
-
-    def table(self) -> list[tuple[str, str, str, str, str]]:
-        """Return rows to print, one for each attack and control.
-
-        Their cells: attack; accuracy unlearned -> attacked; recovered [95% interval]; control, its accuracy
-        before -> after (the mean of its draws); difference [95% interval], p value.
-        """
-        rows = []
-        for name, recovery in self.recoveries.items():
-            for control, (before, *ends) in recovery.controls.items():
-                after = sum(end.accuracy for end in ends) / len(ends)
-                difference = recovery.difference(control)
-                rows.append(
-                    (
-                        name,
-                        f"{recovery.start.accuracy:.1%} -> {recovery.attacked.accuracy:.1%}",
-                        str(recovery.recovered),
-                        f"{control}: {before.accuracy:.1%} -> {after:.1%}",
-                        f"{difference}, p = {difference.p_value:.2g}",
-                    )
-                )
-        return rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return plain | {
-            "recoveries": {name: recovery.to_dict() for name, recovery in self.recoveries.items()},
-            "config": self.config.to_dict(),
-            "base": self.base.to_dict(),
-            "unlearned": self.unlearned.to_dict(),
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON; `load` reads it back.
-
-        Raises
-        ------
-        RmuLabError
-            if the file cannot be written.
-        """
-        write_json(Path(path), self.to_dict())
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> RobustnessCard:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        RmuLabError
-            if the file does not hold a card.
-        """
-        with reading(f"{path} holds no card", "give a file that RobustnessCard.save() wrote"):
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-            recoveries = {name: Recovery.from_dict(one) for name, one in plain["recoveries"].items()}
-            scores = {name: Accuracy.from_dict(plain[name]) for name in ("base", "unlearned")}
-            return checked(cls(**plain | scores | {"recoveries": recoveries, "config": config_from_dict(plain["config"])}))
 
 
 def gauntlet(
@@ -194,14 +112,15 @@ def gauntlet(
 
 
 def _run(attack: Attack, subject: Subject, budget: Budget) -> Recovery:
-    found = attack.run(subject, dataclasses.replace(budget, progress=False))
+    with counted(subject.model) as cost:
+        found = attack.run(subject, dataclasses.replace(budget, progress=False))
     if not isinstance(found, Recovery):
         raise RmuLabError(f"The attack {attack.name!r} returned {type(found).__name__}; it must return a Recovery.")
     try:
         json.dumps(found.to_dict())
     except (TypeError, ValueError) as error:
         raise RmuLabError(f"The attack {attack.name!r} has details that JSON cannot hold: {sentence_of(error)}.") from None
-    return dataclasses.replace(found, attack=attack.name)
+    return dataclasses.replace(found, attack=attack.name, attacker=attack.attacker, cost=cost)
 
 
 def _check_base(subject: Subject) -> None:
@@ -239,7 +158,7 @@ def _digests(subject: Subject) -> dict[str, str]:
     """SHA-256 of the base model, the edit, the questions, and the other questions and texts that were given."""
     found = {f"base {name}": value for name, value in model_digests(subject.model, subject.tokenizer).items()}
     found["edit"] = tensors_digest(sorted(subject.result.edit.items()))
-    asked = {"questions": subject.questions, "dev_questions": subject.dev_questions}
+    asked = {"questions": subject.questions, "dev_questions": subject.dev_questions, "general": subject.general}
     if subject.rephrased is not None:
         asked |= dict(zip(("rephrased originals", "rephrased"), subject.rephrased, strict=True))
     found |= {name: digest(map(_as_text, rows)) for name, rows in asked.items() if rows}

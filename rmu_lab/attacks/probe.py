@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..activations import captured, evaluating
@@ -69,7 +70,7 @@ def probe(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, layers: Sequence
     chance = [source.randrange(len(row["choices"])) for row in subject.dev_questions]
 
     def states(questions: Sequence[Mapping[str, Any]]) -> dict[int, list[Tensor]]:
-        return option_states(subject.model, subject.tokenizer, questions, chosen)
+        return option_states(subject.model, subject.tokenizer, questions, chosen, progress=budget.progress)
 
     with subject.unlearned():
         seen, asked = states(subject.dev_questions), states(subject.questions)
@@ -102,6 +103,8 @@ def option_states(
     questions: Sequence[Mapping[str, Any]],
     layers: Sequence[int],
     batch_size: int = 32,
+    *,
+    progress: bool = True,
 ) -> dict[int, list[Tensor]]:
     """Take h at the last token of each option behind its question, less the mean over the question's options.
 
@@ -119,7 +122,8 @@ def option_states(
     rows = [prompt + option for prompt, of_question in zip(prompts, options, strict=True) for option in of_question]
     found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     with evaluating(model), torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
+        starts = range(0, len(rows), batch_size)
+        for start in tqdm(starts, desc="states", unit="batch", delay=5, disable=not progress):
             batch = rows[start : start + batch_size]
             ids, mask = (part.to(input_device(model)) for part in padded(batch, 0, "right"))
             with captured(model, layers, stop=True) as seen:

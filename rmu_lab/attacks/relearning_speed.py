@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -20,16 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import NotFiniteError, RmuLabError
 from ..estimates import Number, crossed
 from ..evaluate import Accuracy, accuracy
-from ..questions import cloze_prompt
-from ..randomness import python_random
 from ..stored import checked, reading
-from .fine_tune import Trained, fine_tuning
-from .relearn import relearning_batches
+from .fine_tune import RelearnConfig, Trained, fine_tuning, relearning_batches
 
-CHECKPOINTS = (1, 2, 4, 8, 16, 32, 64)
-"""Steps after which a curve is measured."""
-RATES = (3e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)
-"""AdamW's learning rates among which the fastest is searched."""
+RATES: dict[Trained, tuple[float, ...]] = {
+    "all": (3e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
+    "edited": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "lora": (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2),
+}
+"""AdamW's learning rates among which the fastest is searched, by what is trained."""
 HALVING = (8, 16, 32)
 """Steps that the rates, and then the better half of them, and again, are tried with."""
 BOUND = 0.05
@@ -40,24 +40,27 @@ BOUND = 0.05
 class RelearningCurve:
     """Accuracy along one fine-tune. Taught in notebook 07."""
 
-    trained: Trained
-    lr: float
-    seed: int
-    """Of the texts' order."""
-    steps: tuple[int, ...]
-    """At which it was measured, 0 first."""
+    config: RelearnConfig
     tokens: tuple[int, ...]
-    """Trained on by then."""
+    """Trained on before each measurement, 0 first."""
     scores: tuple[Accuracy, ...]
-    """On the questions that were asked, by step."""
+    """On the questions that were asked, before the first step and after each of `config.steps`."""
     losses: tuple[float, ...]
     """Before each update, in nats a token."""
     seconds: float
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """At which it was measured, 0 first."""
+        return (0, *self.config.steps)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; `from_dict` is the way back."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return plain | {"scores": [score.to_dict() for score in self.scores]}
+        return plain | {
+            "config": dataclasses.asdict(self.config),
+            "scores": [score.to_dict() for score in self.scores],
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RelearningCurve:
@@ -69,9 +72,10 @@ class RelearningCurve:
             if it is not what `to_dict` gives.
         """
         with reading("This is no relearning curve", "give what RelearningCurve.to_dict() wrote"):
-            lists = {name: tuple(plain[name]) for name in ("steps", "tokens", "losses")}
+            lists = {name: tuple(plain[name]) for name in ("tokens", "losses")}
             scores = tuple(map(Accuracy.from_dict, plain["scores"]))
-            return checked(cls(**{**plain, **lists, "scores": scores}))
+            config = checked(RelearnConfig(**plain["config"]))
+            return checked(cls(**{**plain, **lists, "config": config, "scores": scores}))
 
 
 def relearning_curve(
@@ -79,14 +83,9 @@ def relearning_curve(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     questions: Sequence[Mapping[str, Any]],
+    config: RelearnConfig | None = None,
     *,
-    lr: float,
-    steps: Sequence[int] = CHECKPOINTS,
-    trained: Trained = "all",
     edited: Sequence[str] = (),
-    batch_size: int = 4,
-    max_length: int = 64,
-    seed: int = 0,
     progress: bool = True,
 ) -> RelearningCurve:
     """Fine-tune the model as it is now, and measure it on the way; every weight is put back afterwards.
@@ -97,45 +96,57 @@ def relearning_curve(
     Parameters
     ----------
     texts
-        dealt in random order, and dealt again when they run out.
+        to train on.
     questions
         as `accuracy` takes them, cloze style.
-    lr, trained, edited
-        as of `fine_tuning`.
-    steps
-        at which accuracy is measured, in rising order; 0 always is.
-    batch_size, max_length
-        texts a step, and tokens after which a text is cut.
-    seed
-        draws the texts' order.
+    config
+        by default ``RelearnConfig()``.
+    edited
+        names of parameters, such as the keys of ``result.edit``, where `config` trains those that were edited.
+    progress
+        show a bar on anything that takes over five seconds.
 
     Raises
     ------
     RmuLabError
-        if `steps` do not rise from 1 on, there are fewer texts than a batch takes, or as of `fine_tuning` and `accuracy`.
+        if there are fewer texts than a batch takes, or as of `fine_tuning` and `accuracy`.
     """
-    steps = (0, *steps)
-    if any(after <= before for before, after in pairwise(steps)) or len(steps) < 2:
-        raise RmuLabError(f"steps is {steps[1:]}; give numbers that rise, from 1 on.")
+    with relearned(model, tokenizer, texts, questions, config or RelearnConfig(), edited=edited, progress=progress) as curve:
+        return curve
+
+
+@contextmanager
+def relearned(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    questions: Sequence[Mapping[str, Any]],
+    config: RelearnConfig,
+    *,
+    edited: Sequence[str] = (),
+    progress: bool = True,
+) -> Iterator[RelearningCurve]:
+    """Let the ``with`` block have the model as it is at the end of a `relearning_curve`; it is put back afterwards.
+
+    Parameters and errors as of `relearning_curve`.
+    """
     start = time.perf_counter()
-    batches = relearning_batches(tokenizer, list(texts), steps[-1], batch_size, max_length, seed)
+    batches = relearning_batches(tokenizer, texts, config)
     read = [0, *accumulate(int(batch.attention_mask.sum()) for batch in batches)]
     losses: list[float] = []
     scores = [accuracy(model, tokenizer, questions, progress=False)]
-    with fine_tuning(model, lr, trained=trained, edited=edited, seed=seed, progress=progress) as learn:
-        for before, after in pairwise(steps):
+    how = {"trained": config.trained, "edited": edited, "seed": config.seed, "progress": progress}
+    with fine_tuning(model, config.lr, **how) as learn:  # type: ignore[arg-type]
+        for before, after in pairwise((0, *config.steps)):
             losses += learn(batches[before:after])
             scores.append(accuracy(model, tokenizer, questions, progress=False))
-    return RelearningCurve(
-        trained=trained,
-        lr=lr,
-        seed=seed,
-        steps=steps,
-        tokens=tuple(read[step] for step in steps),
-        scores=tuple(scores),
-        losses=tuple(losses),
-        seconds=time.perf_counter() - start,
-    )
+        yield RelearningCurve(
+            config=config,
+            tokens=tuple(read[step] for step in (0, *config.steps)),
+            scores=tuple(scores),
+            losses=tuple(losses),
+            seconds=time.perf_counter() - start,
+        )
 
 
 def half_back(curves: Sequence[RelearningCurve], base: Accuracy) -> Number:
@@ -205,17 +216,14 @@ def search_rate(
     texts: Sequence[str],
     questions: Sequence[Mapping[str, Any]],
     general: Sequence[Mapping[str, Any]],
+    config: RelearnConfig | None = None,
     *,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] = (),
     bound: float = BOUND,
     halving: Sequence[int] = HALVING,
-    trained: Trained = "all",
     edited: Sequence[str] = (),
-    batch_size: int = 4,
-    max_length: int = 64,
-    seed: int = 0,
     progress: bool = True,
-) -> tuple[float, list[RateTrial]]:
+) -> tuple[RelearnConfig, list[RateTrial]]:
     """Search the learning rate that brings most back, by successive halving, under a bound on general accuracy.
 
     All rates are tried with few steps, the better half of them with more, and so on. A rate that costs more than `bound` of
@@ -223,34 +231,40 @@ def search_rate(
 
     Parameters
     ----------
+    texts, edited
+        as of `relearning_curve`.
     questions, general
         of the topic, and what must be kept: dev questions, for the choice is made on them.
+    config
+        settings whose rate is searched; by default ``RelearnConfig()``.
     rates
-        of AdamW.
+        of AdamW; by default those of `RATES` for what is trained.
+    bound
+        general accuracy that may be lost, as a share.
     halving
         steps of each round, as many rounds as there are.
-    texts, trained, edited, batch_size, max_length, seed
-        as of `relearning_curve`.
 
     Returns
     -------
-    tuple of float and list of RateTrial
-        the rate, and what was tried.
+    tuple of RelearnConfig and list of RateTrial
+        the settings with the rate that was found, and what was tried.
 
     Raises
     ------
     RmuLabError
         as of `relearning_curve`, but for a loss that is not finite: then that rate is out.
     """
+    config = config or RelearnConfig()
     kept = accuracy(model, tokenizer, general, progress=False).accuracy - bound
     found: list[RateTrial] = []
-    left = list(rates)
+    left = list(rates or RATES[config.trained])
     for steps in halving:
-        batches = relearning_batches(tokenizer, list(texts), steps, batch_size, max_length, seed)
+        batches = relearning_batches(tokenizer, texts, dataclasses.replace(config, steps=(steps,)))
         tried = []
         for lr in left:
+            how = {"trained": config.trained, "edited": edited, "seed": config.seed, "progress": progress}
             try:
-                with fine_tuning(model, lr, trained=trained, edited=edited, seed=seed, progress=progress) as learn:
+                with fine_tuning(model, lr, **how) as learn:  # type: ignore[arg-type]
                     learn(batches)
                     scores = [accuracy(model, tokenizer, rows, progress=False).accuracy for rows in (questions, general)]
             except NotFiniteError:
@@ -261,49 +275,4 @@ def search_rate(
         left = [one.lr for one in best[: max(1, len(best) // 2)]]
         if len(left) == 1:
             break
-    return left[0], found
-
-
-def other_facts(
-    questions: Sequence[Mapping[str, Any]], seed: int = 0
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Split questions by subject: facts that an attacker trains on, and others of the topic that are then asked.
-
-    Subjects, such as transmission or vaccines, go as a whole to one side, so that no fact is taught that is asked, until
-    half of the questions stand on the first side. Deeb and Roger 2024, arXiv 2410.08827. Taught in notebook 07.
-
-    Parameters
-    ----------
-    questions
-        with a ``subject`` each.
-    seed
-        draws the subjects of the first side.
-
-    Returns
-    -------
-    tuple of list and list
-        those to train on (`as_texts`), and those to ask.
-
-    Raises
-    ------
-    RmuLabError
-        if a question names no subject, or all have the same.
-    """
-    unnamed = [row["question"] for row in questions if not row.get("subject")]
-    if unnamed:
-        raise RmuLabError(f"The question {unnamed[0]!r} names no subject; give questions with a `subject` each.")
-    subjects = sorted({row["subject"] for row in questions})
-    if len(subjects) < 2:
-        only = subjects[0] if subjects else "nothing"
-        raise RmuLabError(f"All questions are on {only!r}; give some of several subjects.")
-    python_random(seed, "subjects whose facts are relearned").shuffle(subjects)
-    counts = [sum(row["subject"] == subject for row in questions) for subject in subjects]
-    sums = list(accumulate(counts))
-    cut = min(range(1, len(subjects)), key=lambda n: abs(sums[n - 1] - len(questions) / 2))
-    first = set(subjects[:cut])
-    return [row for row in questions if row["subject"] in first], [row for row in questions if row["subject"] not in first]
-
-
-def as_texts(questions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write each question with its right answer, in the form in which questions are asked."""
-    return [f"{cloze_prompt(row['question'])} {row['choices'][row['answer']]}" for row in questions]
+    return dataclasses.replace(config, lr=left[0]), found

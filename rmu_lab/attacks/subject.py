@@ -29,11 +29,13 @@ Material = TypeVar("Material")
 
 MATERIALS = {
     "dev_questions": "no dev questions were given",
+    "general": "no general questions were given",
     "forget": "no texts of the topic were given",
     "retain": "no unrelated texts were given",
     "rephrased": "no rephrased questions were given",
     "suffix": "no suffix was given",
     "layer": "the edit steers no block, and no layer was given",
+    "subjects": "the questions do not say which of several subjects they are on",
 }
 """What an attack may need of a `Subject`, and what is said where it is missing."""
 
@@ -44,7 +46,7 @@ class Budget:
 
     seed: int = 0
     """Of all that is random in the attacks."""
-    seconds: float = 900.0
+    seconds: float = 1200.0
     """Of a whole `gauntlet`: no attack begins after that time; one that has begun is finished."""
     progress: bool = True
     """Show a bar on anything that takes over five seconds."""
@@ -69,7 +71,9 @@ class Subject:
     questions
         of the topic that was unlearned; all scores are on them. As `accuracy` takes them.
     dev_questions
-        others of the topic: the solved ones of few-shot prompts, and those on which the logit lens chooses its block.
+        others of the topic: those that an attacker knows the answers to, and on which attacks choose their settings.
+    general
+        dev questions on anything else: what an attack that changes weights must keep.
     forget, retain
         texts of the topic, and unrelated ones, as `unlearn` takes them.
     rephrased
@@ -94,6 +98,7 @@ class Subject:
     result: UnlearnResult
     questions: Sequence[Mapping[str, Any]]
     dev_questions: Sequence[Mapping[str, Any]] = ()
+    general: Sequence[Mapping[str, Any]] = ()
     forget: Sequence[str] = ()
     retain: Sequence[str] = ()
     rephrased: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None
@@ -106,8 +111,9 @@ class Subject:
             raise RmuLabError(f"n_generations is {self.n_generations}; it must be at least 0.")
         object.__setattr__(self, "model", plain_model(self.model))  # the class is frozen
         lists: dict[str, Any] = {"questions": checked_questions(self.questions)}
-        solved = rows_of(self.dev_questions, "dev_questions", "load_questions(...)")
-        lists["dev_questions"] = checked_questions(solved, "dev_questions") if solved else []
+        for name in ("dev_questions", "general"):
+            rows = rows_of(getattr(self, name), name, "load_questions(...)")
+            lists[name] = checked_questions(rows, name) if rows else []
         lists |= {name: texts_of(getattr(self, name), name, 0) for name in ("forget", "retain")}
         if self.rephrased is not None:
             if not isinstance(self.rephrased, (tuple, list)) or len(self.rephrased) != 2:
@@ -125,6 +131,12 @@ class Subject:
     def target_layer(self) -> int | None:
         """The block after which a direction is ablated: `layer`, or else the one that the edit steers, if any."""
         return getattr(self.result.config, "layer", None) if self.layer is None else self.layer
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subjects that the questions and dev questions are on; empty if one of them names none, or all are on the same."""
+        named = {row.get("subject") for row in (*self.questions, *self.dev_questions)}
+        return sorted(map(str, named)) if all(named) and len(named) > 1 else []
 
     @cached_property
     def reference(self) -> ReferenceScores:

@@ -8,16 +8,21 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from ..errors import RmuLabError
 from ..evaluate import Accuracy, accuracy_of
 from ..generation import answers
 from ..randomness import python_random
+from ..unlearning.config import SEEDS
 from .controls import Recovery
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
+AT_ONCE = 8
+"""Questions that are answered side by side, each several times where answers are drawn."""
 STEM = 5
 """Letters at the beginning of a word by which it is known again, so that *mosquitoes* is *mosquito*."""
 
@@ -104,13 +109,21 @@ def sample(subject: Subject, budget: Budget = DEFAULT_BUDGET, *, k: int = 8, tem
     start = time.perf_counter()
     model, tokenizer = subject.model, subject.tokenizer
 
+    def some(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+        starts = range(0, len(rows), AT_ONCE)
+        for start in tqdm(starts, desc="answers", unit="batch", delay=5, disable=not budget.progress):
+            yield [row["question"] for row in rows[start : start + AT_ONCE]]
+
     def written(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        return [[text] for text in answers(model, tokenizer, [row["question"] for row in rows])]
+        return [[text] for asked in some(rows) for text in answers(model, tokenizer, asked)]
 
     def drawn(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        asked = [row["question"] for row in rows for _ in range(k)]
-        said = answers(model, tokenizer, asked, temperature=temperature, seed=budget.seed)
-        return [said[at : at + k] for at in range(0, len(said), k)]
+        seeds, found = python_random(budget.seed, "seeds of batches of drawn answers"), list[list[str]]()
+        for asked in some(rows):
+            several = [question for question in asked for _ in range(k)]
+            said = answers(model, tokenizer, several, temperature=temperature, seed=seeds.randrange(SEEDS))
+            found += [said[at : at + k] for at in range(0, len(said), k)]
+        return found
 
     greedy = written(subject.questions)
     right = written_accuracy(greedy, subject.questions).correct

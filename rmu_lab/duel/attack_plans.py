@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-from ..attacks import Budget, Recovery, Subject, ablate, relearn
+from ..attacks import Budget, Recovery, RelearnConfig, Subject, ablate, relearn
 from ..errors import RmuLabError
 from ..stored import checked, reading
 from ..unlearning.config import SEEDS
@@ -47,8 +47,8 @@ class Relearn:
 
     def run(self, subject: Subject, texts: Sequence[str]) -> Recovery:
         """Carry it out on an edit."""
-        settings = {"steps": self.steps, "batch_size": self.batch_size, "lr": self.lr, "max_length": self.max_length}
-        return relearn(subject, Budget(seed=self.seed), texts, **settings)  # type: ignore[arg-type]
+        config = RelearnConfig(lr=self.lr, steps=(self.steps,), batch_size=self.batch_size, max_length=self.max_length)
+        return relearn(subject, Budget(seed=self.seed), texts, config)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,12 @@ class Robustness(Protocol):
     @property
     def left_out(self) -> Mapping[str, str]: ...  # noqa: D102
 
+    def summary(self) -> Sequence[str]:
+        """Return what the card says, in sentences."""
+        ...
+
     def table(self) -> Sequence[tuple[str, str, str, str, str]]:
-        """Return a row for each attack and control."""
+        """Return a row for each attack."""
         ...
 
 
@@ -178,8 +182,8 @@ def _robustness(card: Robustness | None) -> str:
     heading = "## Robustness\n\n"
     if card is None:
         return heading + "No attack was tried when this card was written, which does not mean that none succeeds."
-    head = ("attack", "unlearned, attacked", "points recovered", "control", "attack beyond control")
-    text = heading + "What attacks brought back, each beside its control, with 95% intervals.\n\n"
+    head = ("attack", "an attacker holds", "unlearned, attacked", "beyond the strictest control", "cost, with controls")
+    text = heading + "\n".join(f"- {_text(sentence)}" for sentence in card.summary()) + "\n\n"
     text += _table(head, [tuple(map(_text, row)) for row in card.table()])
     if card.left_out:
         left_out = "; ".join(f"{_text(name)} ({_text(reason)})" for name, reason in card.left_out.items())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rmu_lab import UnlearnConfig, unlearn
+from rmu_lab import UnlearnConfig, answers, unlearn
 from rmu_lab.attacks import ATTACKS, Budget, Subject
 from tests.conftest import made_up_texts, tiny_model
 
@@ -25,6 +25,20 @@ CONFIG = UnlearnConfig(layer=3, steps=6, batch_size=3, max_length=16, lr=2e-2, a
 
 def edit_of(model, tokenizer):
     return unlearn(model, tokenizer, FORGET, RETAIN, CONFIG, progress=False)
+
+
+def answerable(model, tokenizer, rows):
+    """The questions with options of which the model, as it is, names the right one in words."""
+    said = answers(model, tokenizer, [row["question"] for row in rows])
+    words = [
+        next((word for word in text.split() if len(word) > 2 and word not in row["question"]), "")
+        for text, row in zip(said, rows, strict=True)
+    ]
+    known = [
+        row | {"choices": [word, "quartz", "xylem"], "answer": 0} for row, word in zip(rows, words, strict=True) if word
+    ]
+    assert known, "the model writes no word of its own"
+    return known
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from rmu_lab.activations import edited_output
 from rmu_lab.attacks import ablate
 from rmu_lab.attacks.ablate import Shift, find_shift
 from rmu_lab.randomness import torch_generator
-from tests.attacks.conftest import FORGET, QUESTIONS, QUIET, made_up_questions
+from tests.attacks.conftest import FORGET, QUESTIONS, QUIET, RETAIN, made_up_questions
 from tests.conftest import same_weights, weights_of
 
 SETTINGS = {"n_random": 2, "max_length": 16}
@@ -35,7 +35,7 @@ def test_exactly_the_component_is_set(found):
     hidden = 5 * torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(0))
     u = found.direction
     after = found.without(u)(hidden)
-    torch.testing.assert_close(after @ u, (found.base_mean @ u).expand(2, 7), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after @ u, (found.kept_mean @ u).expand(2, 7), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
         after - (after @ u)[..., None] * u, hidden - (hidden @ u)[..., None] * u, rtol=1e-4, atol=1e-4
     )
@@ -75,7 +75,7 @@ def test_the_controls_are_those_of_random_directions_written_out(seed, found, su
     """For each draw r of N(0, 1), scaled to length 1: the component along r is set, and along r goes what u_hat's would."""
     asked = made_up_questions(40, 5, "test")
     drawn = torch.randn(2, 32, generator=torch_generator(seed, "random directions to ablate"))
-    u, base = found.direction, found.base_mean
+    u, base = found.direction, found.kept_mean
     edits = [lambda h: h - ((h - base) @ u)[..., None] * u]
     for r in drawn / drawn.norm(dim=1, keepdim=True):
         edits += [lambda h, r=r: h - ((h - base) @ r)[..., None] * r, lambda h, r=r: h - ((h - base) @ u)[..., None] * r]
@@ -105,6 +105,20 @@ def test_an_edit_that_is_one_shift_is_undone_by_taking_it_out(model, tokenizer):
     )
 
 
+def test_without_the_base_model_the_topic_is_compared_with_other_texts(subject, model, tokenizer, result):
+    recovery = ablate(subject, QUIET, against="unrelated texts", **SETTINGS)
+    with result.applied(model):
+        means = []
+        for texts in (RETAIN, FORGET):
+            states = token_states(model, tokenizer, texts, [3], max_length=16)
+            means.append(states.hidden[3][states.position > 0].mean(dim=0))
+        shift = Shift(*means)
+        with edited_output(model, 3, shift.without(shift.direction)):
+            expected = accuracy(model, tokenizer, QUESTIONS, progress=False)
+    assert recovery.attacked == expected and recovery.details["against"] == "unrelated texts"
+    assert recovery.details["length"] == pytest.approx(shift.length, rel=1e-4)
+
+
 def test_another_layer_and_fewer_texts(subject, model, tokenizer, result):
     found = ablate(replace(subject, layer=4), QUIET, max_texts=5, **SETTINGS)
     assert (found.details["layer"], found.details["texts"]) == (4, 5)
@@ -119,6 +133,9 @@ def test_errors_leave_the_model_as_it_was(subject, model, monkeypatch):
         ({"layer": 9}, {}, "layer is 9"),
         ({}, {"n_random": 0}, "n_random is 0"),
         ({}, {"max_texts": 0}, "max_texts is 0"),
+        ({}, {"against": "nothing"}, "against is 'nothing'; use one of 'base model', 'unrelated texts'"),
+        ({"retain": ()}, {"against": "unrelated texts"}, "No unrelated texts were given"),
+        ({"retain": FORGET}, {"against": "unrelated texts"}, "have the same mean"),
         ({"forget": ()}, {}, r"No texts of the topic were given; give it as Subject\(\.\.\., forget="),
     ):
         with pytest.raises(RmuLabError, match=message):

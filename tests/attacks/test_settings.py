@@ -9,12 +9,28 @@ import torch
 from tqdm.auto import tqdm
 
 from rmu_lab import RmuLabError
-from rmu_lab.attacks import ATTACKS, Budget, ablate, gauntlet, lens, prompt, quantise, relearn, transfer
+from rmu_lab.attacks import (
+    ATTACKS,
+    Budget,
+    RelearnConfig,
+    SoftPromptConfig,
+    ablate,
+    gauntlet,
+    lens,
+    probe,
+    prompt,
+    quantise,
+    relearn,
+    relearn_other_facts,
+    sample,
+    soft_prompt,
+    transfer,
+)
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, gcg, swap_gains
 from rmu_lab.attacks.suffixes import Layout
 from rmu_lab.files import digest
 from rmu_lab.scoring import shares_prompts
-from tests.attacks.conftest import FORGET, QUIET, RETAIN, made_up_questions
+from tests.attacks.conftest import DEV, FORGET, QUIET, RETAIN, answerable, made_up_questions
 from tests.conftest import made_up_texts, tiny_model
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -171,16 +187,31 @@ def test_single_swaps_of_another_suffix_or_among_others(chatty):
 # ---------------------------------------------------------------------------------------------------------------------
 # The other attacks
 
-MANY = made_up_questions(30, 5, "test")
+MANY = [row | {"subject": f"subject {at % 4}"} for at, row in enumerate(made_up_questions(30, 5, "test"))]
+KNOWN = [row | {"subject": f"subject {at % 4}"} for at, row in enumerate(DEV)]
+FEW = RelearnConfig(lr=3e-3, steps=(1, 3), batch_size=2, max_length=16)
+
+
+def other(**changes):
+    return dataclasses.replace(FEW, **changes)
+
+
 SETTINGS = {  # by attack and keyword: two values, each of which measures something else
-    ablate: {"n_random": (1, 2), "max_texts": (12, 4), "max_length": (16, 6)},
-    relearn: {
-        "texts": (RETAIN, FORGET),
-        "steps": (3, 2),
-        "batch_size": (2, 3),
-        "lr": (3e-3, 1e-3),
+    ablate: {
+        "against": ("base model", "unrelated texts"),
+        "n_random": (1, 2),
+        "max_texts": (12, 4),
         "max_length": (16, 6),
     },
+    relearn: {"texts": (RETAIN, FORGET), "search": (False, True)}
+    | {
+        f"config, {name}": (FEW, other(**{name: value}))
+        for name, value in {"lr": 1e-3, "steps": (1, 2), "batch_size": 3, "max_length": 6, "trained": "edited"}.items()
+    },
+    relearn_other_facts: {"config": (FEW, other(lr=1e-3)), "search": (False, True)},
+    probe: {"layers": ((1,), (3,))},
+    sample: {"k": (1, 4), "temperature": (0.2, 3.0)},
+    soft_prompt: {"config": (SoftPromptConfig(steps=2), SoftPromptConfig(steps=6))},
     prompt: {"kind": ("few-shot", "prefilled"), "shots": (1, 3), "prefill": (" It is", " The green tree")},
     transfer: {},
     quantise: {"bits": (4, 3)},
@@ -188,37 +219,51 @@ SETTINGS = {  # by attack and keyword: two values, each of which measures someth
 }
 SHORT = {
     ablate: {"n_random": 1, "max_length": 16},
-    relearn: {"steps": 3, "batch_size": 2, "lr": 3e-3, "max_length": 16, "texts": RETAIN},
+    relearn: {"config": FEW, "texts": RETAIN},
+    relearn_other_facts: {"config": FEW},
     prompt: {"shots": 2},
 }
-RANDOM = {"suffix", "few-shot", "ablate a direction", "relearn unrelated text", "relearn text of the topic"}
+RANDOM = {name for name in ATTACKS if name not in ("prefilled", "rephrased", "logit lens") and "quantise" not in name}
 """Attacks that draw something; the others are the same for every seed."""
 
 
 @pytest.fixture
-def whole(subject):
+def whole(subject, model, tokenizer):
     """With all material, and questions enough that any change of the model shows in some answer."""
+    asked = [*MANY, *answerable(model, tokenizer, sorted(MANY, key=lambda row: len(row["question"]))[:8])]
     rephrased = [row | {"original": row["id"], "question": f"So, {row['question']}"} for row in MANY]
     return dataclasses.replace(
-        subject, questions=MANY, rephrased=(MANY, rephrased), suffix=" old fish road", n_generations=0
+        subject,
+        questions=asked,
+        dev_questions=KNOWN,
+        general=DEV,
+        rephrased=(MANY, rephrased),
+        suffix=" old fish road",
+        n_generations=0,
     )
 
 
 def measured(recovery):
     """What an attack found, and nothing of what it was told."""
     told = {"seed", "n_random", "max_length", "texts", "digest", "steps", "batch_size", "lr", "shots", "prefill", "bits"}
+    told |= {"against", "trained", "tried", "k", "temperature", "n_tokens", "layer", "dev_accuracy", "questions"}
     return recovery.attacked, recovery.controls, {k: v for k, v in recovery.details.items() if k not in told}
 
 
 @pytest.mark.parametrize("run", SETTINGS)
 def test_every_setting_of_an_attack_has_a_case(run):
-    assert set(SETTINGS[run]) == inspect.signature(run).parameters.keys() - {"subject", "budget"}
+    fields = {item.name for item in dataclasses.fields(RelearnConfig)} - {"seed"}  # which the budget gives
+    named = {name.partition(",")[0] for name in SETTINGS[run]}
+    assert named == inspect.signature(run).parameters.keys() - {"subject", "budget"}
+    if run is relearn:
+        assert {name.removeprefix("config, ") for name in SETTINGS[run] if "," in name} == fields
 
 
 @pytest.mark.parametrize(("run", "name"), [(run, name) for run, settings in SETTINGS.items() for name in settings])
 def test_another_value_is_another_attack(run, name, whole):
     how = SHORT.get(run, {}) | ({"kind": "prefilled"} if name == "prefill" else {})
-    one, other = (measured(run(whole, QUIET, **{**how, name: value})) for value in SETTINGS[run][name])
+    keyword = name.partition(",")[0]
+    one, other = (measured(run(whole, QUIET, **{**how, keyword: value})) for value in SETTINGS[run][name])
     assert one != other
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rmu_lab import UnlearnConfig, decoder_blocks, evaluate, load_corpus, load_questions, unlearn
-from rmu_lab.attacks import Subject, ablate, gauntlet, lens, prompt, quantise, relearn, transfer
+from rmu_lab.attacks import RelearnConfig, Subject, ablate, gauntlet, lens, prompt, quantise, relearn, transfer
 from tests.attacks.conftest import QUIET, RETAIN
 from tests.conftest import same_weights, weights_of
 
@@ -16,7 +16,7 @@ ATTACKS = {
     "few-shot": lambda subject: prompt(subject, QUIET, "few-shot", shots=2),
     "prefilled": lambda subject: prompt(subject, QUIET, "prefilled"),
     "quantise": lambda subject: quantise(subject, QUIET),
-    "relearn": lambda subject: relearn(subject, QUIET, RETAIN, steps=2, batch_size=2, max_length=16),
+    "relearn": lambda subject: relearn(subject, QUIET, RETAIN, RelearnConfig(steps=(1, 2), batch_size=2, max_length=16)),
     "transfer": lambda subject: transfer(subject, QUIET),
 }
 

@@ -29,8 +29,11 @@ class Attacks:
     def __init__(self):
         self.left_out = {"gcg": "no time | was left"}
 
+    def summary(self):
+        return ["Guarantee: suppression, not erasure, of <b>all</b>."]
+
     def table(self):
-        return [("relearning", "20% -> 40%", "+20.0 [+10.0, +30.0] points", "base: 50% -> 51%", "+19, p = 0.01")]
+        return [("relearning", "the weights", "20% -> 40%", "+20.0 [+10.0, +30.0] points (base model)", "2k tokens read")]
 
 
 def test_a_models_card_says_what_it_is_and_what_it_is_not(result):
@@ -45,6 +48,7 @@ def test_a_models_card_says_what_it_is_and_what_it_is_not(result):
     for digest in result.digests.values():
         assert digest in text
     assert "bio, test" in text and "-75.0 [" in text
+    assert "- Guarantee: suppression, not erasure, of &lt;b&gt;all&lt;/b&gt;." in text
     assert r"+20.0 \[+10.0, +30.0\] points" in text and r"gcg (no time \| was left)" in text
 
 
