@@ -24,6 +24,7 @@ from ..activations import alignment, map_above, token_states
 from ..attacks.suffixes import Layout, SuffixLoss, allowed_tokens, decoded
 from ..corpora import load_corpus, token_batches
 from ..estimates import Numbers, correlation_of, cosine_mean_of, crossed, geometric_mean_of, mean_of, median_of
+from ..evaluate import token_scores
 from ..generation import max_logits
 from ..models import decoder_blocks, input_device
 from ..questions import cloze_prompt, load_questions
@@ -359,7 +360,7 @@ def measure_gradients(
     ]
     losses, norms = _gradients(model, layouts)
     others = [[dataclasses.replace(layout, target=_target(tokenizer, text)) for text in pool] for layout in layouts]
-    base_losses = torch.tensor([[_loss(model, layout) for layout in row] for row in others])
+    base_losses = _losses(model, layouts, [_target(tokenizer, text) for text in pool])
     same, matched, apart = [], [], []
     for result in trained(model, tokenizer, _with_seeds(config, seeds)):
         with result.applied(model):
@@ -390,8 +391,12 @@ def _gradients(model: Model, layouts: Sequence[Layout]) -> tuple[Tensor, Tensor]
     return torch.tensor(losses), torch.tensor(norms)
 
 
-def _loss(model: Model, layout: Layout) -> float:
-    return SuffixLoss(model, layout, prefix_cache=True, batch_size=1)(torch.tensor(layout.suffix)[None])[0].item()
+def _losses(model: Model, layouts: Sequence[Layout], targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Mean negative log-probability of each target after each prompt with its suffix: (layouts, targets)."""
+    prompts = [[*layout.before, *layout.suffix, *layout.after] for layout in layouts]
+    options = [[list(target) for target in targets] for _ in prompts]
+    scores = token_scores(model, prompts, options, batch_size=1, progress=False)
+    return -torch.tensor(scores) / torch.tensor([len(target) for target in targets])
 
 
 def _target(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:

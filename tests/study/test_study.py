@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rmu_lab import Accuracy, RmuLabError, SweepRow, UnlearnConfig, load_corpus
+from rmu_lab.attacks.suffixes import Layout, SuffixLoss
 from rmu_lab.estimates import Number
 from rmu_lab.files import data_folder
 from rmu_lab.study import CLAIMS, PARTS, STUDIED, NotMeasuredError, Study, computed_claims, markdown, measurements, readings
@@ -311,6 +312,19 @@ def test_gradients_are_compared_at_the_loss_that_comes_nearest(tokenizer):
     found = measurements.measure_gradients(model, tokenizer, config=config, seeds=[1, 2], questions=3, suffix=" ! !")
     assert found["token gradient, RMU / base, the same answer"].value == pytest.approx(1, abs=1e-3)
     assert abs(found["loss, RMU less base, where they are compared (nats)"].value) < 0.5
+
+
+def test_losses_of_many_targets_are_those_of_a_search(tokenizer):
+    """All targets of a prompt at once give what the suffix's own loss gives, one by one."""
+    model = tiny_model("llama")
+    layouts = [Layout.of(tokenizer, text, " ! !", " sea", chat_template=False) for text in ("the cold river", "old fish")]
+    targets = [(5, 7), (9,), (11, 13, 15)]
+    found = measurements._losses(model, layouts, targets)
+    for at, layout in enumerate(layouts):
+        for place, target in enumerate(targets):
+            loss_of = SuffixLoss(model, dataclasses.replace(layout, target=target), prefix_cache=True, batch_size=1)
+            plain = loss_of(torch.tensor(layout.suffix)[None])[0].item()
+            assert found[at, place].item() == pytest.approx(plain, abs=1e-5)
 
 
 def test_with_a_pre_norm_model_the_logits_spread_falls_like_one_over_c(tokenizer):
