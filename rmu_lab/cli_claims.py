@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def _rows(refresh: bool) -> list[ClaimInWords]:
 
 
 def _print_list(rows: list[ClaimInWords]) -> None:
-    from .study.verdicts import LEGEND, MARKED, SYMBOLS
+    from .study.verdicts import FRAGILE, LEGEND, MARKED, SYMBOLS
 
     table = Table(box=None, pad_edge=False)
     table.add_column("claim", no_wrap=True)
@@ -118,16 +119,20 @@ def _print_list(rows: list[ClaimInWords]) -> None:
         table.add_row(plain(row.id), *cells, words, plain(row.plain + (MARKED if row.changed else "")))
     unbroken(table)
     say("  ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items()))
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row.overall for row in rows).most_common())
-    say(f"{len(rows)} claims: {counts}.")
+    say(f"{len(rows)} claims: {_counts(row.overall for row in rows)}.")
+    say(f"If those that do not stand ({FRAGILE}) count as undecided: {_counts(row.overall_that_stands for row in rows)}.")
     say("rmu-lab claims ID prints one in full, rmu-lab claims --numbers prints all, and --run ID measures one anew.")
+
+
+def _counts(verdicts: Iterable[str]) -> str:
+    return ", ".join(f"{number} {verdict}" for verdict, number in Counter(verdicts).most_common())
 
 
 _COLOURS = {
     "reproduced": "green",
     "argument fails but conclusion holds": "yellow",
     "not reproduced": "red",
-    "scale-dependent": "magenta",
+    "differs between models": "magenta",
     "undecided": "cyan",
     "not measured yet": "dim",
 }

@@ -27,7 +27,7 @@ from rmu_lab.course import model_comparison
 from rmu_lab.estimates import Number
 from rmu_lab.evaluate import Accuracy, AccuracyChange
 from rmu_lab.files import file_digest
-from rmu_lab.study import ARGUMENT_FAILS, CLAIMS, NOT_REPRODUCED, REPRODUCED, SCALE_DEPENDENT, UNDECIDED, computed_claims
+from rmu_lab.study import ARGUMENT_FAILS, CLAIMS, DIFFERS, NOT_REPRODUCED, REPRODUCED, UNDECIDED, computed_claims
 from rmu_lab.study.readings import LAST
 from tests.conftest import load_plugins, made_up_texts, plugin, tiny_model
 from tests.test_setup import EXTRAS, ROOT
@@ -336,7 +336,7 @@ def test_the_findings_on_the_papers_claims_have_the_stored_numbers():
         f"by {interval(below)}, with a target shorter than the hidden states",
         f"Of {len(CLAIMS)} claims in Dang et al., {verdicts[REPRODUCED] + verdicts[ARGUMENT_FAILS]} hold on SmolLM2 and "
         f"Gemma 3 270M, {verdicts[ARGUMENT_FAILS]} of them for another reason.** Of the others {verdicts[NOT_REPRODUCED]} "
-        f"are not reproduced, {verdicts[SCALE_DEPENDENT]} differ between these models, and {verdicts[UNDECIDED]} are "
+        f"are not reproduced, {verdicts[DIFFERS]} differ between these models, and {verdicts[UNDECIDED]} are "
         "undecided",
         "Doubling it divides the logits' spread under noise by "
         f"{2**-spread.value:.1f} [{2**-spread.high:.1f}, {2**-spread.low:.1f}]",

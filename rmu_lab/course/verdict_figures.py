@@ -13,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from ..study.measured import NotMeasuredError
 from ..study.verdicts import (
     ARGUMENT_FAILS,
+    DIFFERS,
     FRAGILE,
     LEGEND,
     MARKED,
     NOT_MEASURED,
     NOT_REPRODUCED,
     REPRODUCED,
-    SCALE_DEPENDENT,
     SYMBOLS,
     UNDECIDED,
 )
@@ -37,7 +37,7 @@ VERDICT_COLOURS = {
     REPRODUCED: "#2c7a4b",
     ARGUMENT_FAILS: "#b3a125",
     NOT_REPRODUCED: "#b8322a",
-    SCALE_DEPENDENT: "#aa3377",
+    DIFFERS: "#aa3377",
     UNDECIDED: "#9a9a9a",
     NOT_MEASURED: "#dddddd",
 }

@@ -9,7 +9,7 @@ REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 UNDECIDED = "undecided"
 ARGUMENT_FAILS = "argument fails but conclusion holds"
-SCALE_DEPENDENT = "scale-dependent"
+DIFFERS = "differs between models"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, ARGUMENT_FAILS)
 """Of one model."""
 NOT_MEASURED = "not measured yet"  # no verdict: nothing has been run
@@ -17,7 +17,7 @@ SYMBOLS = {
     REPRODUCED: "✓",
     ARGUMENT_FAILS: "◐",
     NOT_REPRODUCED: "✗",
-    SCALE_DEPENDENT: "⇅",
+    DIFFERS: "⇅",
     UNDECIDED: "?",
     NOT_MEASURED: "·",
 }
@@ -33,7 +33,7 @@ LEGEND = {
 def overall(verdicts: Iterable[str]) -> str:
     """Decide about a claim from its verdicts on several models.
 
-    `SCALE_DEPENDENT` where its conclusion holds on one model and not on another. Else what is decided on at least two of
+    `DIFFERS` where its conclusion holds on one model and not on another. Else what is decided on at least two of
     them, or on the only one on which it was measured; where the conclusion holds on all and its argument fails on one, the
     argument fails. Otherwise `UNDECIDED`. Models on which it was not measured do not count.
     """
@@ -42,7 +42,7 @@ def overall(verdicts: Iterable[str]) -> str:
     if not found:
         return NOT_MEASURED
     if NOT_REPRODUCED in decided and len(decided) > 1:
-        return SCALE_DEPENDENT
+        return DIFFERS
     if len(found) - found.count(UNDECIDED) < min(2, len(found)):
         return UNDECIDED
     return ARGUMENT_FAILS if ARGUMENT_FAILS in decided else decided.pop()
@@ -94,3 +94,10 @@ class ClaimInWords:
     models: dict[str, OnModel]
     """By the model's title."""
     overall: str
+
+    @property
+    def overall_that_stands(self) -> str:
+        """The verdict over all models if those that do not stand among all of them count as undecided."""
+        return overall(
+            UNDECIDED if each.verdict in VERDICTS and not each.after_holm else each.verdict for each in self.models.values()
+        )

@@ -9,13 +9,14 @@ from rmu_lab.estimates import Number
 from rmu_lab.study.rules import Condition, Rule, above, below
 from rmu_lab.study.verdicts import (
     ARGUMENT_FAILS,
+    DIFFERS,
     NOT_MEASURED,
     NOT_REPRODUCED,
     REPRODUCED,
-    SCALE_DEPENDENT,
     SYMBOLS,
     UNDECIDED,
     VERDICTS,
+    ClaimInWords,
     OnModel,
     overall,
 )
@@ -112,8 +113,8 @@ def test_a_rule_in_words():
         ([REPRODUCED] * 3, REPRODUCED),
         ([REPRODUCED, REPRODUCED, UNDECIDED], REPRODUCED),
         ([REPRODUCED, UNDECIDED, UNDECIDED], UNDECIDED),
-        ([REPRODUCED, UNDECIDED, NOT_REPRODUCED], SCALE_DEPENDENT),
-        ([ARGUMENT_FAILS, ARGUMENT_FAILS, NOT_REPRODUCED], SCALE_DEPENDENT),
+        ([REPRODUCED, UNDECIDED, NOT_REPRODUCED], DIFFERS),
+        ([ARGUMENT_FAILS, ARGUMENT_FAILS, NOT_REPRODUCED], DIFFERS),
         ([ARGUMENT_FAILS, REPRODUCED, REPRODUCED], ARGUMENT_FAILS),
         ([NOT_REPRODUCED, NOT_REPRODUCED, NOT_MEASURED], NOT_REPRODUCED),
         ([UNDECIDED, NOT_MEASURED, NOT_MEASURED], UNDECIDED),
@@ -124,6 +125,18 @@ def test_a_rule_in_words():
 )
 def test_models_together(verdicts, found):
     assert overall(verdicts) == overall(reversed(verdicts)) == found
+
+
+def test_verdicts_that_do_not_stand_can_be_left_open():
+    def row(*found):
+        models = {str(at): OnModel(verdict, after_holm=stands) for at, (verdict, stands) in enumerate(found)}
+        return ClaimInWords(*[""] * 10, models=models, overall=overall(verdict for verdict, _ in found))
+
+    contradicted = row((REPRODUCED, True), (NOT_REPRODUCED, False), (REPRODUCED, True), (NOT_MEASURED, False))
+    assert (contradicted.overall, contradicted.overall_that_stands) == (DIFFERS, REPRODUCED)
+    frail = row((REPRODUCED, True), (REPRODUCED, False))
+    assert (frail.overall, frail.overall_that_stands) == (REPRODUCED, UNDECIDED)
+    assert row((UNDECIDED, False), (NOT_MEASURED, False)).overall_that_stands == UNDECIDED
 
 
 @given(st.lists(st.sampled_from([*VERDICTS, NOT_MEASURED]), max_size=5))
