@@ -63,7 +63,7 @@ def residual_stream_diagram(layer: int = 7, blocks: int = 30) -> Figure:
                    f"{_layers(first, layer)}\nonly the MLPs' output\nmatrices change"),
         "top": ("white", GREY, (0, (4, 3)), "Untrained top", f"{_layers(layer + 1, blocks - 1)}\nnot run in training"),
     }  # fmt: skip
-    figure, axes = _canvas(9.4, 3.2, (-1.6, 13.9), (-2.1, 2.75))
+    figure, axes = canvas(9.4, 3.2, (-1.6, 13.9), (-2.1, 2.75))
     place, gap = 0.0, 0.45
     stream_end = {}
     for group, names in groups.items():
@@ -308,7 +308,8 @@ def target_length_diagram(
 # Pieces
 
 
-def _canvas(width: float, height: float, xlim: Point, ylim: Point) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, xlim: Point, ylim: Point) -> tuple[Figure, Axes]:
+    """Make a figure of inches without axes, whose units are as wide as high, for a diagram."""
     figure, axes = plt.subplots(figsize=(width, height))
     axes.set(xlim=xlim, ylim=ylim, aspect="equal")
     axes.set_axis_off()

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from ..evaluate import Accuracy, AccuracyChange
-from .diagrams import INK, LABEL, NOTE, _canvas, arrow
+from .diagrams import INK, LABEL, NOTE, arrow, canvas
 from .plots import GREY, ROLES, accuracy_bars
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def hide_or_erase_diagram(question: str = "How does\nmalaria spread?", fact: str
     Three rows, each from a question to an answer: the model as it was, a model in which the question is sent past the fact,
     and one in which the fact is gone. That a fact has one place is a simplification.
     """
-    figure, axes = _canvas(9.4, 3.9, (-2.4, 12.6), (-0.9, 5.6))
+    figure, axes = canvas(9.4, 3.9, (-2.4, 12.6), (-0.9, 5.6))
     rows = {
         4.4: ("Untouched", fact, fact, "the question reaches the fact"),
         2.2: ("Suppressed", fact, "no right answer", "the fact is still there, but the question is sent past it"),
