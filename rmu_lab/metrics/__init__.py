@@ -4,27 +4,35 @@ Taught in notebook 11, which also shows which of them can be fooled.
 """
 
 from .membership import MEMBERSHIP, loss_score, min_k, min_k_plus_plus, zlib_score
-from .memorisation import answer_probability, exact_memorisation, extraction_strength
+from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
 from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
+from .tofu import TofuEvaluation, TofuScores, tofu_evaluation
+from .tofu_data import TOFU_PARTS, load_tofu
 from .truth import forget_quality, model_utility, truth_ratio
 
 __all__ = [
     "MEMBERSHIP",
+    "TOFU_PARTS",
     "RougeL",
     "ScoredText",
+    "TofuEvaluation",
+    "TofuScores",
     "answer_probability",
     "auc",
+    "choice_probability",
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
+    "load_tofu",
     "loss_score",
     "min_k",
     "min_k_plus_plus",
     "model_utility",
     "rouge_l",
     "score_texts",
+    "tofu_evaluation",
     "truth_ratio",
     "zlib_score",
 ]
