@@ -9,7 +9,7 @@ from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
 from .tofu import TofuEvaluation, TofuScores, tofu_evaluation
-from .tofu_data import TOFU_PARTS, load_tofu
+from .tofu_data import TOFU_PARTS, load_tofu, load_tofu_sets
 from .truth import forget_quality, model_utility, truth_ratio
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "extraction_strength",
     "forget_quality",
     "load_tofu",
+    "load_tofu_sets",
     "loss_score",
     "min_k",
     "min_k_plus_plus",

@@ -48,11 +48,11 @@ def load_rows(data: str | Path, kind: str, subset: str, split: str, name: str, p
     if os.path.isfile(source):
         return _of_file(Path(source), problem)
     if os.path.isdir(source):
-        files = [Path(source) / f"{name}{ending}" for ending in (".jsonl", ".json")]
+        files = _files(source, name)
         found = next((file for file in files if file.is_file()), None)
         if found is not None:
             return _of_file(found, problem)
-        if not (Path(source) / "README.md").is_file():  # which says what a repository of the hub holds
+        if not may_hold(source, name):
             raise RmuLabError(f"{source} has no {files[0].name} or {files[1].name}; put that part of {kind} there.")
     elif not is_data_set(source):
         raise RmuLabError(f"There is no file, folder or data set {str(source)!r}; check where {kind} lies.")
@@ -61,6 +61,18 @@ def load_rows(data: str | Path, kind: str, subset: str, split: str, name: str, p
         if said := problem(row):
             raise RmuLabError(f"{source}, {subset}, {split}, row {at}: {said}.")
     return rows
+
+
+def may_hold(data: str | Path, name: str) -> bool:
+    """Say whether a folder may hold a part; only its files are looked for, and a data set of the hub may hold any."""
+    if not os.path.isdir(data):
+        return True
+    # A copy of a repository of the hub has a README, which says what it holds.
+    return any(file.is_file() for file in (*_files(data, name), Path(data) / "README.md"))
+
+
+def _files(folder: str | Path, name: str) -> list[Path]:
+    return [Path(folder) / f"{name}{ending}" for ending in (".jsonl", ".json")]
 
 
 def _of_file(path: Path, problem: Problem) -> Dataset:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .benchmark_rows import load_rows, missing_text
+from .benchmark_rows import load_rows, may_hold, missing_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,6 +59,42 @@ def load_tofu(data: str | Path, subset: str) -> Dataset:
     """
     kind = _kind(subset)
     return load_rows(data, "TOFU", subset, "train", subset, lambda row: tofu_problem(row, kind))
+
+
+def load_tofu_sets(
+    data: str | Path, *, forget: str = TOFU_PARTS["forget"], retain: str = TOFU_PARTS["retain"]
+) -> dict[str, Dataset]:
+    """Load what `tofu_evaluation` takes, by the names of its parameters.
+
+    Taught in notebook 11.
+
+    Parameters
+    ----------
+    data
+        a folder, or the id of a data set on the hub, as of `load_tofu`.
+    forget, retain
+        the parts that are asked for as such.
+
+    Returns
+    -------
+    dict of str to Dataset
+        ``forget``, ``retain``, and ``real_authors`` and ``world_facts``, where a folder has them.
+
+    Raises
+    ------
+    RmuLabError
+        as of `load_tofu`.
+
+    Examples
+    --------
+    ::
+
+        tofu_evaluation(model, tokenizer, **load_tofu_sets("locuslab/TOFU"), edit=UnlearnResult.load("my-edit"))
+    """
+    parts = TOFU_PARTS | {"forget": forget, "retain": retain}
+    return {
+        name: load_tofu(data, part) for name, part in parts.items() if name in ("forget", "retain") or may_hold(data, part)
+    }
 
 
 def _kind(subset: str) -> str:
