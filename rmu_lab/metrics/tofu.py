@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -83,6 +84,15 @@ class TofuScores:
         truth = tuple(max(0.0, 1 - ratio) for ratio in self.truth_ratio)
         return {"probability": self.probability, "rouge": self.rouge, "truth": truth}
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with scores that were stored; empty if nothing is."""
+        if len({*map(len, vars(self).values())}) > 1 or not self.answers:
+            return "the scores are not of the same number of questions, or of none"
+        shares = all(0 <= value <= 1 for values in self.kept.values() for value in values)
+        ratios = all(0 <= ratio < math.inf for ratio in self.truth_ratio)
+        return "" if shares and ratios else "a share is not from 0 to 1, or a truth ratio below 0 or not finite"
+
     def numbers(self) -> dict[str, Number]:
         """Average each of `kept` over the questions, with 95% intervals; it takes two questions."""
         return {name: mean_of(values, "questions", within=(0.0, 1.0)) for name, values in self.kept.items()}
@@ -140,9 +150,12 @@ class TofuEvaluation:
             name: checked(TofuScores(**{field: tuple(values) for field, values in one.items()}))
             for name, one in plain["scores"].items()
         }
-        if "forget" not in scores or any(len({*map(len, vars(one).values())}) > 1 for one in scores.values()):
-            raise ValueError("scores are not of the same number of questions, or have no forget set")
-        return checked(cls(**{**plain, "scores": scores, "utility": checked(Number.from_dict(plain["utility"]))}))
+        if "forget" not in scores or any(one.problem for one in scores.values()):
+            raise ValueError(next((one.problem for one in scores.values() if one.problem), "there is no forget set"))
+        utility = checked(Number.from_dict(plain["utility"]))
+        if not 0 <= utility.low <= utility.value <= utility.high <= 1:
+            raise ValueError("utility is no share with its interval")
+        return checked(cls(**{**plain, "scores": scores, "utility": utility}))
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; `load` reads it back.
