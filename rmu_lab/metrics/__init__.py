@@ -5,6 +5,7 @@ Taught in notebook 11, which also shows which of them can be fooled.
 
 from .membership import MEMBERSHIP, loss_score, min_k, min_k_plus_plus, zlib_score
 from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
+from .muse import knowledge_memorisation, load_muse, membership_area, privacy_leakage, verbatim_memorisation
 from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
@@ -25,15 +26,20 @@ __all__ = [
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
+    "knowledge_memorisation",
+    "load_muse",
     "load_tofu",
     "load_tofu_sets",
     "loss_score",
+    "membership_area",
     "min_k",
     "min_k_plus_plus",
     "model_utility",
+    "privacy_leakage",
     "rouge_l",
     "score_texts",
     "tofu_evaluation",
     "truth_ratio",
+    "verbatim_memorisation",
     "zlib_score",
 ]
