@@ -3,6 +3,7 @@
 Taught in notebook 11, which also shows which of them can be fooled.
 """
 
+from .detectability import FEATURES, Detectability, detectability, output_features
 from .membership import MEMBERSHIP, loss_score, min_k, min_k_plus_plus, zlib_score
 from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
 from .muse import knowledge_memorisation, load_muse, membership_area, privacy_leakage, verbatim_memorisation
@@ -14,8 +15,10 @@ from .tofu_data import TOFU_PARTS, load_tofu, load_tofu_sets
 from .truth import forget_quality, model_utility, truth_ratio
 
 __all__ = [
+    "FEATURES",
     "MEMBERSHIP",
     "TOFU_PARTS",
+    "Detectability",
     "RougeL",
     "ScoredText",
     "TofuEvaluation",
@@ -23,6 +26,7 @@ __all__ = [
     "answer_probability",
     "auc",
     "choice_probability",
+    "detectability",
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
@@ -35,6 +39,7 @@ __all__ = [
     "min_k",
     "min_k_plus_plus",
     "model_utility",
+    "output_features",
     "privacy_leakage",
     "rouge_l",
     "score_texts",
