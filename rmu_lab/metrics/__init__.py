@@ -7,6 +7,8 @@ from .detectability import FEATURES, Detectability, detectability, output_featur
 from .membership import MEMBERSHIP, loss_score, min_k, min_k_plus_plus, zlib_score
 from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
 from .muse import knowledge_memorisation, load_muse, membership_area, privacy_leakage, verbatim_memorisation
+from .probing import ProbeScore, hidden_state_probe
+from .relearning import half_back
 from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
@@ -19,6 +21,7 @@ __all__ = [
     "MEMBERSHIP",
     "TOFU_PARTS",
     "Detectability",
+    "ProbeScore",
     "RougeL",
     "ScoredText",
     "TofuEvaluation",
@@ -30,6 +33,8 @@ __all__ = [
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
+    "half_back",
+    "hidden_state_probe",
     "knowledge_memorisation",
     "load_muse",
     "load_tofu",
