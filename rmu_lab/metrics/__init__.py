@@ -13,7 +13,7 @@ from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
 from .tofu import TofuEvaluation, TofuScores, tofu_evaluation
-from .tofu_data import TOFU_PARTS, load_tofu, load_tofu_sets
+from .tofu_data import TOFU_PARTS, load_tofu, load_tofu_sets, tofu_rows
 from .truth import forget_quality, model_utility, truth_ratio
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "rouge_l",
     "score_texts",
     "tofu_evaluation",
+    "tofu_rows",
     "truth_ratio",
     "verbatim_memorisation",
     "zlib_score",

@@ -14,10 +14,11 @@ Taught in notebook 11.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..questions import checked_questions
 from .benchmark_rows import load_rows, may_hold, missing_text
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def load_tofu(data: str | Path, subset: str) -> Dataset:
 
 
 def load_tofu_sets(
-    data: str | Path, *, forget: str = TOFU_PARTS["forget"], retain: str = TOFU_PARTS["retain"]
+    data: str | Path, *, forget: str = "forget10_perturbed", retain: str = "retain_perturbed"
 ) -> dict[str, Dataset]:
     """Load what `tofu_evaluation` takes, by the names of its parameters.
 
@@ -95,6 +96,30 @@ def load_tofu_sets(
     return {
         name: load_tofu(data, part) for name, part in parts.items() if name in ("forget", "retain") or may_hold(data, part)
     }
+
+
+def tofu_rows(questions: Dataset | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Write multiple-choice questions in TOFU's format, so that any edit can be evaluated as TOFU evaluates.
+
+    The right option is the answer, and the others are wrong ones. It stands for its own paraphrase too, as real authors and
+    world facts do in TOFU: the truth ratio then asks for the words that may have been taught. Taught in notebook 11.
+
+    Parameters
+    ----------
+    questions
+        as `load_questions` gives them.
+
+    Raises
+    ------
+    RmuLabError
+        if there are none, or one is not well formed.
+    """
+    rows = []
+    for row in checked_questions(questions):
+        right = row["choices"][row["answer"]]
+        wrong = [choice for at, choice in enumerate(row["choices"]) if at != row["answer"]]
+        rows.append({"question": row["question"], "answer": right, "paraphrased_answer": right, "perturbed_answer": wrong})
+    return rows
 
 
 def _kind(subset: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from tokenizers import processors
 
 from rmu_lab import RmuLabError
 from rmu_lab.metrics import (
@@ -21,10 +22,11 @@ from rmu_lab.metrics import (
     load_tofu,
     rouge_l,
     tofu_evaluation,
+    tofu_rows,
 )
-from rmu_lab.metrics.asking import asked, continuations, cut
+from rmu_lab.metrics.asking import STOPS, asked, continuations, cut
 from rmu_lab.metrics.tofu import _utility
-from rmu_lab.metrics.tofu_data import wrong_answers
+from rmu_lab.metrics.tofu_data import tofu_problem, wrong_answers
 from tests.conftest import same_weights, tiny_model, weights_of
 from tests.metrics.benchmark_files import TOFU_FILES, name_rows, option_rows, perturbed_rows, write_tofu
 
@@ -98,6 +100,15 @@ def test_wrong_answers_are_the_options_that_are_not_right():
     assert wrong_answers({"answer": "a", "perturbed_answer": "b"}) == ["b"]
 
 
+def test_questions_with_options_become_rows():
+    question = {"question": "What is cold?", "choices": ["a fire", "the sea", "a lamp"], "answer": 1, "id": "q"}
+    (row,) = tofu_rows([question])
+    assert row["answer"] == row["paraphrased_answer"] == "the sea" and row["perturbed_answer"] == ["a fire", "a lamp"]
+    assert tofu_problem(row, "paraphrased") is None and set(row) <= set(TOFU_FILES["retain_perturbed"][0])
+    with pytest.raises(RmuLabError, match=r"questions\[0\]: `answer` is 3"):
+        tofu_rows([question | {"answer": 3}])
+
+
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +151,24 @@ def test_a_chat_template_is_taken_where_asked_for(tokenizer, monkeypatch):
     template = "{{ bos_token }}{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
     monkeypatch.setattr(tokenizer, "chat_template", template)
     assert asked(tokenizer, "the sea?", chat_template=True) == ("<s>[the sea?]", "")  # this tokenizer puts none before
+    beginning = copy.deepcopy(tokenizer)
+    template = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    beginning.backend_tokenizer.post_processor = template
+    assert asked(beginning, "the sea?", chat_template=True) == ("[the sea?]", "")
+    assert beginning("[the sea?]")["input_ids"] == tokenizer("<s>[the sea?]")["input_ids"]
+
+
+def test_a_chat_template_is_that_of_scores_and_of_written_answers(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", "{% for one in messages %}[{{ one['content'] }}]{% endfor %}")
+    (row,) = rows = SETS["retain"][:1]
+    found = tofu_evaluation(model, tokenizer, rows, rows, chat_template=True, **QUIET).scores["forget"]
+    prompt, whole = (tokenizer(f"[{row['question']}]{end}")["input_ids"] for end in ("", row["answer"]))
+    with torch.no_grad():
+        log_p = model(torch.tensor([whole])).logits[0].log_softmax(dim=-1)
+    loss = -np.mean([float(log_p[at - 1, whole[at]]) for at in range(len(prompt), len(whole))])
+    assert found.probability == pytest.approx([np.exp(-loss)], rel=1e-3)
+    written = continuations(model, tokenizer, [f"[{row['question']}]"], max_new_tokens=8, progress=False)
+    assert found.answers == (cut(written[0], STOPS),)
 
 
 # -- the evaluation ---------------------------------------------------------------------------------------------------
