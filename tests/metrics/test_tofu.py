@@ -280,10 +280,24 @@ def test_utility_by_hand():
     assert (none.value, none.high) == (0, 0)
 
 
-def test_utility_is_of_all_sets_but_the_forget_set(evaluation):
-    kept = [values for name in ("retain", "real_authors", "world_facts") for values in evaluation.scores[name].kept.values()]
-    assert evaluation.utility.value == pytest.approx(9 / sum(1 / max(np.mean(values), 1e-300) for values in kept))
-    assert 0 <= evaluation.utility.low <= evaluation.utility.value <= evaluation.utility.high <= 1
+def test_utility_is_of_the_nine_scores_and_not_of_the_forget_set(model, tokenizer, monkeypatch):
+    """Each set's probability, ROUGE and truth ratio are given; the answers have half of the words of the right ones."""
+    given = iter([(0.0, 9.0), (0.5, 0.25), (0.25, 0.5), (0.2, 3 / 4)])  # forget, retain, real authors, world facts
+
+    def scored(model, tokenizer, rows, *how):
+        probability, ratio = next(given)
+        return [probability] * len(rows), [ratio] * len(rows)
+
+    monkeypatch.setattr("rmu_lab.metrics.tofu._scored", scored)
+    monkeypatch.setattr(
+        "rmu_lab.metrics.tofu.continuations", lambda model, tokenizer, prompts, **how: ["one"] * len(prompts)
+    )
+    sets = {name: [row | {"answer": "one two"} for row in rows] for name, rows in SETS.items()}
+    found = tofu_evaluation(model, tokenizer, **sets, **QUIET)
+    nine = [0.5, 0.5, 0.75, 0.25, 0.5, 0.5, 0.2, 0.5, 0.25]
+    assert found.utility.value == pytest.approx(9 / sum(1 / score for score in nine))
+    assert found.utility.n == sum(len(rows) for name, rows in SETS.items() if name != "forget")
+    assert found.scores["forget"].kept["truth"] == (0.0,) * 4
 
 
 def test_it_is_stored_and_read_back(evaluation, tmp_path):
