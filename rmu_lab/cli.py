@@ -29,6 +29,7 @@ from .cli_output import Commands, clear_errors, console, plain, say, working
 from .cli_page import page
 from .cli_reproduce import reproduce
 from .cli_settings import chosen_settings, listed, typed
+from .cli_tofu import tofu
 from .errors import RmuLabError
 from .plugins import load_plugins
 from .threads import share_the_machine
@@ -354,6 +355,7 @@ app.command()(claims)
 app.command()(export)
 app.command()(page)
 app.command()(reproduce)
+app.command()(tofu)
 
 
 if __name__ == "__main__":

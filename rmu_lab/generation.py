@@ -166,7 +166,7 @@ def _greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Itera
     Only which token ends a text is kept.
     """
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    greedy = GenerationConfig(do_sample=False, eos_token_id=_end_tokens(model, tokenizer) or None, pad_token_id=filler)
+    greedy = GenerationConfig(do_sample=False, eos_token_id=end_tokens(model, tokenizer) or None, pad_token_id=filler)
     own = {module: vars(module)["generation_config"] for module in model.modules() if "generation_config" in vars(module)}
     for module in own:  # a wrapped model has several
         vars(module)["generation_config"] = greedy
@@ -177,7 +177,7 @@ def _greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Itera
             vars(module)["generation_config"] = settings
 
 
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that end a text: as the model's settings of generation say, else the tokenizer's."""
     ends = getattr(model.generation_config, "eos_token_id", None)
     ends = tokenizer.eos_token_id if ends is None else ends
@@ -236,7 +236,7 @@ def max_logits(
         encoded = open_batch(model, tokenizer, chosen, new_tokens=new_tokens)
         output = write_greedily(model, tokenizer, encoded, new_tokens, logits=True)
         written = output.sequences[:, encoded["input_ids"].shape[1] :]
-        ends = torch.isin(written, torch.as_tensor(_end_tokens(model, tokenizer), device=written.device))
+        ends = torch.isin(written, torch.as_tensor(end_tokens(model, tokenizer), device=written.device))
         after_end = ends.cumsum(dim=1) > ends.int()
         logits = torch.stack([step.float() for step in output.logits], dim=1)  # (prompts, written tokens, vocabulary)
         largest = torch.stack([logits.amax(dim=-1), (logits.amax(dim=-1) - logits.logsumexp(dim=-1)).exp()])

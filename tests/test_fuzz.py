@@ -15,7 +15,9 @@ import rmu_lab as package
 from rmu_lab import RmuLabError, RobustnessCard, UnlearnConfig, UnlearnResult, cli, load_sweep
 from rmu_lab.attacks.greedy_coordinate import GCGConfig, GCGResult, GCGStep
 from rmu_lab.cli_settings import listed, typed
+from rmu_lab.estimates import Number
 from rmu_lab.files import data_folder, read_json_lines
+from rmu_lab.metrics import TofuEvaluation, TofuScores
 from rmu_lab.reproduce import Preset, _scored, _take_folder, plan
 from rmu_lab.study import CLAIMS, PARTS, Study
 from rmu_lab.study.staleness import stale
@@ -174,6 +176,19 @@ def read_run(folder):
     _take_folder(folder, {"preset": "own", "limit": None, "digests": {"bio": "0"}})
 
 
+def make_tofu(folder):
+    scores = {name: TofuScores((0.2, 0.4), (0.5, 0.0), (0.7, 1.5), ("a", "b")) for name in ("forget", "retain")}
+    utility = Number(0.25, 0.1, 0.4, 2, "questions")
+    TofuEvaluation("m", scores, utility, 0.5, {"stop": []}, {"forget": "0"}, {}, 1.0).save(folder / "tofu.json")
+    return [folder / "tofu.json"]
+
+
+def read_tofu(folder):
+    found = TofuEvaluation.load(folder / "tofu.json")
+    assert all(len(cells) == 4 for cells in found.table()) and f"{found.utility} {found.forget_quality or 1:.3g}"
+    assert json.dumps(found.to_dict()) and len(found.truth_ratios) and found.digests.get("forget") != 0
+
+
 def make_lines(folder):
     (folder / "texts.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     return [folder / "texts.jsonl"]
@@ -188,6 +203,7 @@ KINDS = {
     "rows": (make_rows, read_rows),
     "card": (make_card, read_card),
     "gcg": (make_gcg, read_gcg),
+    "tofu": (make_tofu, read_tofu),
     "preset": (make_preset, read_preset),
     "run": (make_run, read_run),
     "lines": (make_lines, read_lines),

@@ -30,6 +30,7 @@ from rmu_lab.files import file_digest
 from rmu_lab.study import ARGUMENT_FAILS, CLAIMS, DIFFERS, NOT_REPRODUCED, REPRODUCED, UNDECIDED, computed_claims
 from rmu_lab.study.readings import LAST
 from tests.conftest import load_plugins, made_up_texts, plugin, tiny_model
+from tests.metrics.benchmark_files import write_tofu
 from tests.test_setup import EXTRAS, ROOT
 
 MAX_LOGIT = "MaxLogit on given texts, unlearned less base"
@@ -174,6 +175,7 @@ def folder(tmp_path_factory, tokenizer):
     loaded, _ = rmu_lab.load_model(folder / "MODEL", device="cpu")
     texts = [made_up_texts(12, seed=seed) for seed in (0, 1)]
     unlearn(loaded, tokenizer, *texts, UnlearnConfig(layer=7, steps=1), progress=False).save(folder / "EDIT")
+    write_tofu(folder / "TOFU")
     (folder / "COLLECTED").mkdir()
     cell = nbformat.v4.new_code_cell("1 + 1")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "COLLECTED" / "one.ipynb")
@@ -185,6 +187,7 @@ STAND_INS = {
     "--retain FILE.jsonl": "--retain retain.jsonl",
     "--questions FILE.jsonl": "--questions questions.jsonl",
     "--edit DIR": "--edit EDIT",
+    "--data FOLDER": "--data TOFU",
     "--model DIR": "--model MODEL",
     "course check DIR": "course check COLLECTED",
 }
@@ -202,7 +205,7 @@ def test_commands_run(command, folder, monkeypatch, tmp_path, plugins_undone):
     if arguments[0] in ("unlearn", "sweep"):
         arguments += ["--steps", "1"]
         arguments += [] if "--model" in arguments else ["--model", "MODEL"]
-    if arguments[0] in ("attack", "export", "duel"):
+    if arguments[0] in ("attack", "export", "duel") or (arguments[0] == "tofu" and "--edit" in arguments):
         arguments += ["--model", "MODEL"]
     outcome = CliRunner().invoke(cli.app, arguments)
     assert outcome.exit_code == 0, outcome.output

@@ -38,9 +38,12 @@ from rmu_lab.attacks import ATTACKS
 from rmu_lab.duel import Rules, start_duel
 from rmu_lab.files import digest
 from rmu_lab.identity import model_digests, tensors_digest
+from rmu_lab.metrics import TofuEvaluation
+from rmu_lab.metrics.benchmark_rows import rows_digest
 from rmu_lab.plugins import loaded_files
 from rmu_lab.study import CLAIMS
 from tests.conftest import made_up_texts, plugin, tiny_model
+from tests.metrics.benchmark_files import TOFU_FILES, write_tofu
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {name: made_up_texts(10, seed) for seed, name in enumerate(("forget", "retain", "other"), 1)}
@@ -97,6 +100,11 @@ def folder(tmp_path_factory, tokenizer):
     (folder / "long.py").write_text(TOLD.replace('("told")', '("told", short=False)'))
     (folder / "spoken.py").write_text(TOLD.replace('"told"', '"spoken"'))
     plugin("bounded_ascent.py", folder)
+    write_tofu(folder / "tofu")
+    for part in ("forget10", "retain"):
+        name = f"{part}_perturbed.json"
+        (folder / "tofu-2").mkdir(exist_ok=True)
+        shutil.copy(folder / "tofu" / name, folder / "tofu-2")
     texts = TEXTS["forget"], TEXTS["retain"]
     for name, model, seed in (
         ("edit-0", load_model(folder / "base", device="cpu")[0], 0),
@@ -494,6 +502,44 @@ DUEL_SCORE = Command(
 )
 
 
+def weights_with(edit: str) -> str:
+    model, tokenizer = load_model("base", device="cpu")
+    with UnlearnResult.load(edit).applied(model):
+        return model_digests(model, tokenizer)["weights"]
+
+
+TOFU = Command(
+    {"--data": "tofu", "--model": "base"},
+    "--json",
+    TofuEvaluation.load,
+    {
+        "--data": case("--data", "tofu-2", lambda run: set(run.read().scores), {"forget", "retain"}),
+        "--edit": case("--edit", "edit-0", lambda run: run.read().digests["weights"], lambda: weights_with("edit-0")),
+        "--model": case("--model", "second", lambda run: run.read().digests["weights"], lambda: weights_of("second")),
+        "--reference": case("--reference", "base", lambda run: run.read().forget_quality, 1.0),
+        "--forget": case(
+            "--forget",
+            "retain_perturbed",
+            lambda run: run.read().digests["forget"],
+            lambda: rows_digest(TOFU_FILES["retain_perturbed"]),
+        ),
+        "--retain": case(
+            "--retain",
+            "forget10_perturbed",
+            lambda run: run.read().digests["retain"],
+            lambda: rows_digest(TOFU_FILES["forget10_perturbed"]),
+        ),
+        "--limit": case("--limit", 2, lambda run: [len(one.answers) for one in run.read().scores.values()], [2, 2, 2, 2]),
+        "--chat-template": case("--chat-template", True, lambda run: run.read().settings["chat_template"], True),
+        "--end-token": case("--end-token", True, lambda run: run.read().settings["end_token"], True),
+        "--json": case("--json", "tofu.json", exists("tofu.json"), True),
+        "--yes": Case({"--yes": True}, lambda run: run.code, 0, {"--edit": "edit-0", "--model": None}),
+        "--device": DEVICE,
+        "--dtype": DTYPE,
+    },
+)
+
+
 @pytest.fixture(scope="module")
 def played(folder):
     """What `duel score` needs: two duels, each with an edit and an attack."""
@@ -554,6 +600,7 @@ COMMANDS = {
     "course check": CHECK,
     "duel start": DUEL_START,
     "duel score": DUEL_SCORE,
+    "tofu": TOFU,
 }
 CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--model", "--out", "--json", "--result", "--markdown", "--refresh"}
 PAGE_OPTIONS = {"--out", "--edit", "--question", "--home", "--serve", "--port", "--device"}  # tests/page/test_writer.py

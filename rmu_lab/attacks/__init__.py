@@ -1,5 +1,6 @@
 """Attacks that try to bring unlearned knowledge back, each with its control. Taught in notebooks 06 and 07."""
 
+from ..metrics.relearning import half_back
 from .ablate import ablate
 from .attack_table import ATTACKS, Attack, register_attack, short_list
 from .card import COLUMNS, RobustnessCard
@@ -15,7 +16,7 @@ from .probe import probe
 from .prompts import prompt
 from .quantise import quantise
 from .relearn import relearn, relearn_other_facts
-from .relearning_speed import RelearningCurve, half_back, relearning_curve, search_rate
+from .relearning_speed import RelearningCurve, relearning_curve, search_rate
 from .soft_prompts import SoftPrompt, SoftPromptConfig, soft_accuracy, soft_prompt, soft_prompt_each, train_soft_prompt
 from .subject import Budget, Subject
 from .suffixes import StateMatch, reply

@@ -10,11 +10,12 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from ..corpora import texts_of
 from ..errors import RmuLabError
+from ..metrics.probing import FOLDS
 from .ablate import ablate
 from .controls import Recovery
 from .fine_tune import Trained
 from .lens import lens
-from .probe import FOLDS, probe
+from .probe import probe
 from .prompts import SHOTS, few_shot, pairs, prompt
 from .quantise import quantise
 from .relearn import ONCE, RELEARN_TEXTS, SEARCHED, relearn, relearn_other_facts

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from ..corpora import texts_of
 from ..errors import RmuLabError
 from ..files import digest
+from ..metrics.relearning import half_back
 from ..models import check_positions
 from ..offload import require_in_memory
 from .controls import Recovery
 from .fine_tune import RelearnConfig
 from .other_facts import as_texts, other_facts
-from .relearning_speed import RateTrial, RelearningCurve, half_back, relearned, search_rate
+from .relearning_speed import RateTrial, RelearningCurve, relearned, search_rate
 from .subject import DEFAULT_BUDGET, Budget, Subject
 
 RELEARN_TEXTS = 10

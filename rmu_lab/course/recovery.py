@@ -12,8 +12,8 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from ..attacks.relearning_speed import half_back
 from ..estimates import mean_of
+from ..metrics.relearning import half_back
 from ..questions import cloze_prompt
 from .diagrams import INK, LABEL, NOTE, arrow, canvas
 from .exercises import Test
@@ -46,18 +46,18 @@ def attack_points_diagram() -> Figure:
         "window": (3.1, 2.2, "#edd3e1", ROLES["steered"].colour, "edited\nby RMU"),
         "above": (5.9, 4.4, "#e8e8e8", GREY, "untouched"),
     }
-    for start, width, face, edge, words in parts.values():
+    for left, width, face, edge, words in parts.values():
         axes.add_patch(
-            FancyBboxPatch((start, -0.55), width, 1.1, boxstyle="round,pad=0,rounding_size=0.15", facecolor=face,
+            FancyBboxPatch((left, -0.55), width, 1.1, boxstyle="round,pad=0,rounding_size=0.15", facecolor=face,
                            edgecolor=edge, linewidth=1.5, zorder=5)
         )  # fmt: skip
-        axes.text(start + width / 2, 0, words, ha="center", va="center", fontsize=NOTE, color=INK, zorder=6)
-    reach = {
-        (-1.6, 0.35): ((-1.6, 1.5), "ask in other words", "prompts alone"),
-        (5.55, 0.1): ((5.2, 1.5), "take one direction out\nof the states", "weights"),
-        (8.1, 0.6): ((9.6, 1.5), "read the states inside\n(probe, patch)", "weights"),
-    }
-    for end, (start, words, holds) in reach.items():
+        axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=NOTE, color=INK, zorder=6)
+    reach = (
+        ((-1.6, 1.5), (-1.6, 0.35), "ask in other words", "prompts alone"),
+        ((5.2, 1.5), (5.55, 0.1), "take one direction out\nof the states", "weights"),
+        ((9.6, 1.5), (8.1, 0.6), "read the states inside\n(probe, patch)", "weights"),
+    )
+    for start, end, words, holds in reach:
         arrow(axes, start, end, ROLES["forget"].colour, width=1.8, head=12)
         axes.text(start[0], start[1] + 0.12, f"{words}\nneeds: {holds}", ha="center", va="bottom", fontsize=NOTE, color=INK)
     axes.plot([0.2, 0.2, 10.3, 10.3], [-0.75, -1.0, -1.0, -0.75], color=ROLES["forget"].colour, linewidth=1.5)
@@ -302,7 +302,7 @@ def marks_of(recovery: Recovery, control: str = "base model") -> tuple[np.ndarra
 
 def beyond_tests(beyond: Callable, recovery: Recovery) -> list[Test]:
     """Return what is asked of `beyond(start, attacked, control_start, control_end)`, in points."""
-    start, attacked, control_start, control_end = marks_of(recovery)
+    start, attacked, control_start, _ = marks_of(recovery)
     return [
         (
             lambda _: abs(beyond(start, attacked, control_start, control_start) - 100 * recovery.recovered.change) < 1e-6,

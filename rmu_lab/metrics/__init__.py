@@ -3,25 +3,54 @@
 Taught in notebook 11, which also shows which of them can be fooled.
 """
 
+from .detectability import FEATURES, Detectability, detectability, output_features
 from .membership import MEMBERSHIP, loss_score, min_k, min_k_plus_plus, zlib_score
-from .memorisation import answer_probability, exact_memorisation, extraction_strength
+from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
+from .muse import knowledge_memorisation, load_muse, membership_area, privacy_leakage, verbatim_memorisation
+from .probing import ProbeScore, hidden_state_probe
+from .relearning import half_back
+from .rouge import RougeL, rouge_l
 from .scored_texts import ScoredText, score_texts
 from .separation import auc
+from .tofu import TofuEvaluation, TofuScores, tofu_evaluation
+from .tofu_data import TOFU_PARTS, load_tofu, load_tofu_sets, tofu_rows
 from .truth import forget_quality, model_utility, truth_ratio
 
 __all__ = [
+    "FEATURES",
     "MEMBERSHIP",
+    "TOFU_PARTS",
+    "Detectability",
+    "ProbeScore",
+    "RougeL",
     "ScoredText",
+    "TofuEvaluation",
+    "TofuScores",
     "answer_probability",
     "auc",
+    "choice_probability",
+    "detectability",
     "exact_memorisation",
     "extraction_strength",
     "forget_quality",
+    "half_back",
+    "hidden_state_probe",
+    "knowledge_memorisation",
+    "load_muse",
+    "load_tofu",
+    "load_tofu_sets",
     "loss_score",
+    "membership_area",
     "min_k",
     "min_k_plus_plus",
     "model_utility",
+    "output_features",
+    "privacy_leakage",
+    "rouge_l",
     "score_texts",
+    "tofu_evaluation",
+    "tofu_rows",
     "truth_ratio",
+    "verbatim_memorisation",
     "zlib_score",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..errors import RmuLabError
 from .scored_texts import ScoredText
 
 
@@ -11,6 +14,24 @@ def answer_probability(answer: ScoredText) -> float:
     Maini et al. 2024 (TOFU), arXiv 2401.06121, Section 2.2.1. Taught in notebook 11.
     """
     return answer.probability
+
+
+def choice_probability(right: ScoredText, wrong: Sequence[ScoredText]) -> float:
+    """Compute ``p(a_1 | q) / sum_i p(a_i | q)``, the right answer's share of what a model gives the right and wrong ones.
+
+    Maini et al. 2024 (TOFU), arXiv 2401.06121, Section 2.2.1, for real authors and world facts, whose answers are names.
+    Each p is to the power of one over the answer's tokens, as in TOFU's code and open-unlearning's.
+    Taught in notebook 11.
+
+    Raises
+    ------
+    RmuLabError
+        if there is no wrong answer.
+    """
+    if not wrong:
+        raise RmuLabError("There is no wrong answer; a share takes at least one.")
+    mass = right.probability + sum(one.probability for one in wrong)
+    return right.probability / mass if mass > 0 else 0.0  # where all of them underflow
 
 
 def exact_memorisation(answer: ScoredText) -> float:

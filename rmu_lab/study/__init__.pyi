@@ -23,7 +23,6 @@ from .verdicts import ARGUMENT_FAILS as ARGUMENT_FAILS
 from .verdicts import NOT_MEASURED as NOT_MEASURED
 from .verdicts import NOT_REPRODUCED as NOT_REPRODUCED
 from .verdicts import REPRODUCED as REPRODUCED
-from .verdicts import SCALE_DEPENDENT as SCALE_DEPENDENT
 from .verdicts import SYMBOLS as SYMBOLS
 from .verdicts import UNDECIDED as UNDECIDED
 from .verdicts import VERDICTS as VERDICTS

@@ -8,7 +8,7 @@ import torch
 from rmu_lab import RmuLabError
 from rmu_lab.activations import captured
 from rmu_lab.attacks import probe
-from rmu_lab.attacks.probe import _choose, _ridge, option_states
+from rmu_lab.metrics.probing import chosen_probe, option_states, ridge_weights
 from tests.attacks.conftest import DEV, QUESTIONS, QUIET, made_up_questions
 from tests.conftest import same_weights, tiny_model, weights_of
 
@@ -42,9 +42,9 @@ def planted(n, seed, strength):
 def test_what_is_planted_is_found_at_its_layer_and_what_is_not_is_not():
     states, labels = planted(120, 0, 6.0)
     nothing, _ = planted(120, 1, 0.0)
-    layer, _, shares = _choose({3: nothing, 9: states}, labels)
+    layer, _, shares = chosen_probe({3: nothing, 9: states}, labels)
     assert layer == 9 and shares[9] > 0.9 and shares[3] < 0.45
-    weights = _ridge(states, labels, 0.1)
+    weights = ridge_weights(states, labels, 0.1)
     assert int(weights.abs().argmax()) == 5
     fresh, answers = planted(200, 2, 6.0)
     assert sum(int((one @ weights).argmax()) == at for one, at in zip(fresh, answers, strict=True)) > 180
@@ -56,7 +56,7 @@ def test_ridge_is_the_closed_form_in_the_other_space():
     y = torch.cat([torch.nn.functional.one_hot(torch.tensor(at), 4).double() - 0.25 for at in labels])
     penalty = 0.5 * len(x) * x.square().mean()
     wanted = torch.linalg.solve(x.T @ x + penalty * torch.eye(64, dtype=x.dtype), x.T @ y)
-    torch.testing.assert_close(_ridge(states, labels, 0.5), wanted.float(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ridge_weights(states, labels, 0.5), wanted.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_model_that_knows_nothing_is_not_recovered(subject, model):
