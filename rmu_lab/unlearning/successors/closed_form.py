@@ -40,7 +40,7 @@ class ClosedFormRMU(RidgeMethod):
     so the best D is known (`ridge`), with t = s u - h_frozen(x_F). RMU's own gradients reach two blocks further down,
     through which nothing is linear; with `blocks` = 3 the matrices of l-2, l-1 and l are solved for in turn, each for its
     share of what is still missing at block l (a third, a half, all), as if the blocks between passed it on unchanged. That
-    smaller edit of three matrices is no exact minimum, and the last of the three solves makes up for what the others missed.
+    spreads the edit, but is no minimum of anything; the last of the three solves makes up for what the others missed.
     First tokens of texts, attention sinks, do not count, as in RMU.
     """
 

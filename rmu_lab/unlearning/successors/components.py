@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...errors import NotFiniteError
+
 NEGLIGIBLE = 1e-12
 """Share of the largest variance, or of a vector's length, below which nothing but rounding is left."""
 
@@ -41,8 +43,15 @@ class Moments:
         -------
         Tensor
             V, (d, r) float32 on the CPU, with r at most ``components + 1``.
+
+        Raises
+        ------
+        NotFiniteError
+            if some of the vectors were not finite.
         """
         mean = self.mean
+        if not self.outer.isfinite().all():
+            raise NotFiniteError("The frozen model's states are not finite; use float32 or bfloat16, or another model.")
         variances, directions = torch.linalg.eigh(self.outer / self.count - torch.outer(mean, mean))
         variances, directions = variances.flip(0)[:components], directions.flip(1)[:, :components]
         chosen = [mean, *directions[:, variances > NEGLIGIBLE * variances[:1].clamp(min=1e-300)].T]

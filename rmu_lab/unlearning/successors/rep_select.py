@@ -33,10 +33,10 @@ def collapse(gradient: Tensor, components: int, how: Collapse) -> Tensor:
         sigma_i <- sigma_k^2 / sigma_i       "soft": divided by sigma_i / sigma_k on the input and on the output side
         sigma_i <- 0                         "hard"
     """
-    left, values, right = torch.linalg.svd(gradient.float(), full_matrices=False)
-    count = min(components, len(values))
-    if not count:
+    count = min(components, *gradient.shape)
+    if not count or not gradient.isfinite().all():  # the loss, which is read later, says what is wrong
         return gradient
+    left, values, right = torch.linalg.svd(gradient.float(), full_matrices=False)
     top = values[:count]
     kept = torch.where(top > 0, top[-1].square() / top.clamp(min=torch.finfo(top.dtype).tiny), top)
     shrunk = torch.zeros_like(top) if how == "hard" else kept

@@ -28,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ...activations import FrozenPass, frozen, run_frozen, run_window, window_blocks
 from ...corpora import token_batches
-from ...errors import RmuLabError
+from ...errors import NotFiniteError, RmuLabError
 from ...models import block_parameters, decoder_blocks, input_device
 from ...offload import require_in_memory
 from ...torch_state import in_default_torch_state
@@ -54,8 +54,15 @@ def ridge_solution(forget: Tensor, cross: Tensor, retain: Tensor, alpha: float, 
         weight of the retain tokens.
     ridge
         mu in units of the mean of the diagonal of the other two terms, so that it means the same for every model.
+
+    Raises
+    ------
+    NotFiniteError
+        if some of the numbers are not finite.
     """
     total = forget + alpha * retain
+    if not (total.isfinite().all() and cross.isfinite().all()):
+        raise NotFiniteError("The frozen model's states are not finite; use float32 or bfloat16, or another model.")
     mu = ridge * total.diagonal().mean().clamp(min=torch.finfo(total.dtype).tiny)
     total.diagonal().add_(mu)
     return torch.cholesky_solve(cross.T, torch.linalg.cholesky(total)).T

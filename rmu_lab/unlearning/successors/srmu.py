@@ -29,7 +29,7 @@ class SRMUTraining(MethodTraining):
             generator = torch_generator(self.method.seed, f"SRMU's signs, {topic}")
             target = (2.0 * torch.randint(2, weights.shape, generator=generator) - 1) * weights
             length = target.norm()
-            if not length > 0:
+            if length == 0:
                 raise RmuLabError(
                     "No dimension matters more to the forget texts; lower `weight`, or use another importance."
                 )
