@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,6 +221,18 @@ def test_published_settings(kind):
     assert type(config) is kind and config_from_dict(config.to_dict()) == config
     assert kind.published(seed=5) == dataclasses.replace(config, seed=5)
     assert "`changes`" in kind.published.__doc__ and len(kind.__doc__) > 300
+
+
+def test_the_guide_lists_every_method_with_its_class():
+    page = (Path(__file__).parents[3] / "docs" / "guide" / "methods.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == [name for name in METHODS if name != "teach"]
+    for name, kind, *_ in rows[2:]:
+        assert METHODS[name].config.__name__ == kind
+    for kind in SUCCESSORS:  # the same papers as in the docstrings
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{kind.method}` |"))
+        for paper in re.findall(r"arxiv\.org/abs/(\d+\.\d+)", row):
+            assert f"arXiv {paper}" in kind.__doc__
 
 
 OPTIONS = {
