@@ -81,8 +81,8 @@ class CircuitBreaker(WindowMethod):
     Theirs train low-rank additions to all blocks up to the higher of two layers.
     """
 
-    alpha: float = 1.0
-    """Weight of the retain loss, a distance that is not squared."""
+    alpha: float = 0.1
+    """Weight of the retain loss, a distance that is not squared, so in the units of the representations' norm."""
     seed: int = 0
     """Of the order in which each corpus's texts are taken; nothing else is random."""
 

@@ -190,7 +190,7 @@ class RidgeMethod(MethodConfig):
 
     layer: int = 7
     """l: the block whose output is to change, and whose MLP output matrix is edited, counted from 0."""
-    alpha: float = 30.0
+    alpha: float = 1.0
     """Weight of the retain tokens."""
     ridge: float = 1e-3
     """mu, in units of the mean of the diagonal of the matrix that is inverted (`ridge_solution`)."""

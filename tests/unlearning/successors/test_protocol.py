@@ -4,17 +4,29 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from rmu_lab import RmuLabError, UnlearnResult, cli, grid, sweep, unlearn
+from rmu_lab.attacks import Subject, gauntlet
 from rmu_lab.unlearning.directions import random_directions
-from rmu_lab.unlearning.method_table import METHODS, SUCCESSORS, config_from_dict
+from rmu_lab.unlearning.method_table import METHODS, SUCCESSORS, config_from_dict, register_method
 from rmu_lab.unlearning.objectives import steering_objective
-from rmu_lab.unlearning.successors import CIR, LUNAR, MCURMU, SRMU, ClosedFormRMU, LayeredRMU, RankOneRMU
+from rmu_lab.unlearning.successors import (
+    CIR,
+    LUNAR,
+    MCURMU,
+    SRMU,
+    CircuitBreaker,
+    ClosedFormRMU,
+    LayeredRMU,
+    RankOneRMU,
+)
 from rmu_lab.unlearning.unlearn import checkpoints
+from rmu_lab.unlearning.window_method import MethodTraining, SteeredMethod
 from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 from tests.test_evaluate import QUESTIONS
 from tests.unlearning.successors.common import (
@@ -22,6 +34,7 @@ from tests.unlearning.successors.common import (
     FORGET,
     LAYER,
     RETAIN,
+    RMU,
     SHORT,
     SOLVED,
     STEPPED,
@@ -221,6 +234,37 @@ def test_published_settings(kind):
     assert type(config) is kind and config_from_dict(config.to_dict()) == config
     assert kind.published(seed=5) == dataclasses.replace(config, seed=5)
     assert "`changes`" in kind.published.__doc__ and len(kind.__doc__) > 300
+
+
+def test_a_method_of_ones_own_is_a_class_and_a_line(plugins_undone, tokenizer, tmp_path):
+    """One that steers to half of RMU's target, and is swept like any other."""
+
+    class HalfTraining(MethodTraining):
+        def target_norm(self, topic, frozen_output, counted):
+            return self.method.share * super().target_norm(topic, frozen_output, counted)
+
+    @register_method
+    @dataclasses.dataclass(frozen=True)
+    class Half(SteeredMethod):
+        method: ClassVar[str] = "half"
+        trainer: ClassVar[type[MethodTraining]] = HalfTraining
+        share: float = 0.5
+
+    expected = train(dataclasses.replace(RMU, beta=2.5), tokenizer)
+    result = train(Half(**SHORT), tokenizer)
+    assert all(matrix.equal(expected.edit[name]) for name, matrix in result.edit.items())
+    texts, configs = (FORGET, RETAIN), grid(base=Half(**SHORT), share=[0.5, 1.0])
+    out = tmp_path / "rows.jsonl"
+    rows = sweep(tiny_model("llama"), tokenizer, *texts, configs, {"one": QUESTIONS}, out=out, progress=False)
+    assert rows[1].last["loss"] == pytest.approx(expected.history[-1]["loss"], rel=1e-4) and len(rows) == 3
+
+
+@each([CIR(**SHORT), CircuitBreaker(**SHORT), ClosedFormRMU(**SOLVED)])
+def test_the_gauntlet_attacks_them(config, tokenizer):
+    model = tiny_model("llama")
+    subject = Subject(model, tokenizer, train(config, tokenizer, model), QUESTIONS, forget=FORGET, retain=RETAIN)
+    card = gauntlet(subject, only=["ablate a direction", "quantise to 4 bits"])
+    assert set(card.recoveries) == {"ablate a direction", "quantise to 4 bits"}
 
 
 def test_the_guide_lists_every_method_with_its_class():
