@@ -54,7 +54,8 @@ class UnlearnResult:
     history: list[dict[str, Any]]
     """One entry per step: ``step`` (from 1), ``topic``, ``loss``, ``forget_loss``, ``retain_loss``, ``forget_norm`` (mean
     ||h|| of the forget batch in the model being trained), ``target_norm`` (mean s) and ``cosine`` (mean cos(u, h)), each
-    measured before that step's update. Other methods: see `LossMethod.train` and `EditMethod.train`."""
+    measured before that step's update. Other methods: see the ``train`` of `LossMethod`, `EditMethod`, `WindowMethod`
+    and `RidgeMethod`."""
     config: MethodConfig
     """The settings; their steps are those that were taken."""
     model_name: str
