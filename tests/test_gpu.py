@@ -8,6 +8,7 @@ from rmu_lab.unlearning import frozen_passes
 from rmu_lab.unlearning.window import WindowTraining
 from tests.conftest import made_up_texts, tiny_model
 from tests.test_evaluate import QUESTIONS
+from tests.unlearning.successors.common import EVERY
 
 pytestmark = [
     pytest.mark.gpu,
@@ -113,3 +114,15 @@ def test_offloaded_to_the_cpu(tokenizer, tmp_path):
         assert accuracy(spread, tokenizer, QUESTIONS, progress=False) == accuracy(
             plain, tokenizer, QUESTIONS, progress=False
         )
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.method)
+def test_successors_are_those_of_the_cpu(config, tokenizer):
+    expected = unlearn(tiny_model("llama"), tokenizer, *TEXTS, config, progress=False)
+    result = unlearn(tiny_model("llama").cuda(), tokenizer, *TEXTS, config, progress=False)
+    close(result.edit, expected.edit, 1e-3)
+    assert result.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=1e-3)
+    assert all(u.device.type == "cpu" for u in result.directions.values())
+    low = unlearn(tiny_model("llama").to("cuda", torch.bfloat16), tokenizer, *TEXTS, config, progress=False)
+    assert all(matrix.dtype == torch.float32 and matrix.device.type == "cpu" for matrix in low.edit.values())
+    assert low.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=0.1)

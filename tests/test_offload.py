@@ -12,6 +12,7 @@ from rmu_lab.models import input_device
 from rmu_lab.offload import is_offloaded, read_parameter, whole_module
 from rmu_lab.unlearning import frozen_passes
 from rmu_lab.unlearning.baselines import NPO, SSD
+from rmu_lab.unlearning.successors import CIR, MCURMU, ClosedFormRMU, RankOneRMU
 from tests.attacks.conftest import DEV
 from tests.attacks.conftest import QUESTIONS as ASKED
 from tests.conftest import FAMILIES, made_up_texts, tiny_model
@@ -40,6 +41,17 @@ def same_edit(ours, theirs):
     assert ours.edit.keys() == theirs.edit.keys()
     for name, matrix in theirs.edit.items():
         torch.testing.assert_close(ours.edit[name], matrix, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [MCURMU, CIR, RankOneRMU])
+def test_successors_train_what_lies_on_disk(kind, saved, tmp_path):
+    plain, tokenizer = load_model(saved, device="cpu")
+    spread, _ = on_disk(saved, tmp_path)
+    config = kind(layer=3, steps=3, batch_size=3, max_length=24, lr=1e-2, alpha=1.0)
+    expected, result = (unlearn(model, tokenizer, *TEXTS, config, progress=False) for model in (plain, spread))
+    same_edit(result, expected)
+    with pytest.raises(RmuLabError, match="closed_form_rmu"):
+        unlearn(spread, tokenizer, *TEXTS, ClosedFormRMU(layer=3), progress=False)
 
 
 def test_unlearned_applied_scored_and_saved_like_a_plain_model(saved, tmp_path):

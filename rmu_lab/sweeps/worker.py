@@ -94,8 +94,8 @@ def groups_of(configs: Iterable[MethodConfig]) -> list[Group]:
         groups.setdefault((type(config), config.work_key()), []).append(config)
 
     def order(group: list[MethodConfig]) -> tuple:
-        first = group[0]
-        return (True, *passes_key(first), first.layer) if isinstance(first, UnlearnConfig) else (False,)
+        first = group[0].shared_passes
+        return (False,) if first is None else (True, *passes_key(first), first.layer)
 
     return [tuple(group) for group in sorted(groups.values(), key=order)]
 
@@ -168,9 +168,9 @@ class Worker:
             if a loss or a trained matrix is not finite.
         """
         recorded_passes = None
-        if isinstance(configs[0], UnlearnConfig):
-            self._record(configs[0])
-            recorded_passes = self._batches, functools.partial(self._pass, configs[0].window)
+        if (shared := configs[0].shared_passes) is not None:
+            self._record(shared)
+            recorded_passes = self._batches, functools.partial(self._pass, shared.window)
         task = Task(self.job.model, self.job.tokenizer, self.job.texts, progress=False, recorded=recorded_passes)
         return method_of(configs[0]).train(task, configs)
 
@@ -203,8 +203,8 @@ class Worker:
             self._store.discard(key)
         same = [
             other
-            for other in self.job.configs
-            if isinstance(other, UnlearnConfig) and passes_key(other) == passes_key(config)
+            for other in (each.shared_passes for each in self.job.configs)
+            if other is not None and passes_key(other) == passes_key(config)
         ]
         depths = {depth for other in same for depth in (other.window[0], other.window[-1] + 1)}
         self._batches = topic_batches(self.job.tokenizer, self.job.texts, config)

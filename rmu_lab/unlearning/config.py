@@ -48,6 +48,14 @@ class MethodConfig:
         """
         return None
 
+    @property
+    def shared_passes(self) -> UnlearnConfig | None:
+        """Settings of RMU from whose batches and frozen passes the method's training starts; None: from none.
+
+        A sweep makes such passes once for all its settings.
+        """
+        return None
+
     def work_key(self) -> Hashable:
         """Key of the work that settings share: a sweep trains settings with equal keys together.
 
@@ -233,6 +241,11 @@ class UnlearnConfig(MethodConfig):
     def window(self) -> range:
         """The trained blocks l-2 .. l."""
         return range(self.layer - 2, self.layer + 1)
+
+    @property
+    def shared_passes(self) -> UnlearnConfig:
+        """These settings themselves."""
+        return self
 
     def work_key(self) -> Hashable:
         """Return the settings without their steps, and without what their method does not use.

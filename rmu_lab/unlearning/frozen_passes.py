@@ -9,8 +9,8 @@ before block i, so that h^(l) stands at depth l + 1. Taught in notebooks 04 and 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..errors import RmuLabError
 from ..models import decoder_blocks, input_device
 from ..offload import is_offloaded
 from ..scoring import shares_prompts
-from .batches import BatchKey, TopicBatches, batch_share, recurring, step_keys
+from .batches import BatchKey, TopicBatches, batch_share, step_keys
 from .config import UnlearnConfig
 from .distributed import Processes
 
@@ -150,11 +150,19 @@ class StreamedPasses:
     are kept, up to a budget, for batches that will come round again.
     """
 
-    def __init__(self, model: PreTrainedModel, config: UnlearnConfig, batches: TopicBatches, processes: Processes) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: UnlearnConfig,
+        batches: TopicBatches,
+        processes: Processes,
+        keys: Sequence[BatchKey] | None = None,
+    ) -> None:
         self.model, self.window = model, config.window
         self.share = lambda key: batch_share(batches, key, config, processes).batch
-        self.coming = deque(key for step in range(config.steps) for key in step_keys(batches, step))
-        self.recurring = recurring(batches, config.steps)
+        keys = [key for step in range(config.steps) for key in step_keys(batches, step)] if keys is None else keys
+        self.coming = deque(keys)
+        self.recurring = {key[:2] for key, times in Counter(keys).items() if times > 1}
         self.kept: dict[BatchKey, FrozenPass] = {}
         self.bytes = 0
         self.ahead: dict[BatchKey, tuple[Tensor, Tensor]] = {}

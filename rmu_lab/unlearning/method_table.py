@@ -2,7 +2,8 @@
 
 A method is a frozen dataclass of settings with a name (``method``), and a way to train. RMU and Adaptive RMU share
 `UnlearnConfig` and the window trainer. A method that trains by a loss on logits extends `LossMethod` and defines ``loss``;
-one that computes its edit at once extends `EditMethod` and defines ``edit``. One line, `register_method`, puts it into the
+one that computes its edit at once extends `EditMethod` and defines ``edit``; one that trains RMU's window by another rule
+extends `WindowMethod` (`window_method`). One line, `register_method`, puts it into the
 table, and `unlearn`, `sweep`, `grid`, the command line and the stored records know it. docs/guide/own_method.md shows one;
 notebook 08 compares the methods of the table.
 """
@@ -21,6 +22,20 @@ from .baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from .config import MethodConfig, UnlearnConfig
 from .edit_method import EditMethod
 from .loss_method import LossMethod
+from .successors import (
+    CIR,
+    LUNAR,
+    MCURMU,
+    RMUSAM,
+    SRMU,
+    CircuitBreaker,
+    ClosedFormRMU,
+    LayeredRMU,
+    OrthogonalCircuitBreaker,
+    RankOneRMU,
+    RepSelect,
+    TamperResistantRMU,
+)
 from .task import Task, Trainings
 from .teach_method import Teach
 from .window import train_window, window_parameters
@@ -51,11 +66,16 @@ class Method:
     """Raises `RmuLabError` if settings do not fit a model; takes no time."""
 
 
+SUCCESSORS = (
+    *(MCURMU, CIR, RepSelect, RMUSAM, CircuitBreaker, OrthogonalCircuitBreaker, SRMU, TamperResistantRMU, LayeredRMU),
+    *(LUNAR, ClosedFormRMU, RankOneRMU),
+)
 METHODS: dict[str, Method] = {
     **dict.fromkeys(("rmu", "adaptive_rmu"), Method(UnlearnConfig, train_window, window_parameters)),
     **{kind.method: Method(kind, kind.train, kind.check) for kind in (GradientAscent, GradDiff, NPO, SimNPO, LLMU, SCRUB)},
     Teach.method: Method(Teach, Teach.train, Teach.check),
     SSD.method: Method(SSD, SSD.train, SSD.check),
+    **{kind.method: Method(kind, kind.train, kind.check) for kind in SUCCESSORS},
 }
 """Every method by the name that records and the command line use."""
 

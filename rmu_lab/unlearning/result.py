@@ -1,4 +1,7 @@
-"""What unlearning leaves: an edit of three matrices, how it came about, and ways to apply, store and ship it."""
+"""What unlearning leaves: an edit of some matrices, how it came about, and ways to apply, change, store and ship it.
+
+Longer than other modules, for it is one class whose methods share its state; what they compute has modules of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +34,9 @@ from ..provenance import provenance
 from ..stored import checked, reading
 from .config import MethodConfig
 from .distributed import launched_processes
+from .fingerprint import fingerprint, other_weights
 from .method_table import config_from_dict
+from .spectrum import singular_values, truncated
 from .task import Training
 
 OtherBase = Literal["refuse", "warn"]
@@ -49,7 +54,8 @@ class UnlearnResult:
     history: list[dict[str, Any]]
     """One entry per step: ``step`` (from 1), ``topic``, ``loss``, ``forget_loss``, ``retain_loss``, ``forget_norm`` (mean
     ||h|| of the forget batch in the model being trained), ``target_norm`` (mean s) and ``cosine`` (mean cos(u, h)), each
-    measured before that step's update. Other methods: see `LossMethod.train` and `EditMethod.train`."""
+    measured before that step's update. Other methods: see the ``train`` of `LossMethod`, `EditMethod`, `WindowMethod`
+    and `RidgeMethod`."""
     config: MethodConfig
     """The settings; their steps are those that were taken."""
     model_name: str
@@ -111,7 +117,7 @@ class UnlearnResult:
                 raise NotFiniteError(
                     f"The edit of {name} is not finite in {parameters[name].dtype}; load the model in bfloat16 or float32."
                 )
-        other = None if self.base is None else _other_weights(model, self.base)
+        other = None if self.base is None else other_weights(model, self.base)
         if other is not None:
             problem = (
                 f"The weights of {other} are not those that the edit was trained on, or another edit is in the model; apply "
@@ -190,10 +196,59 @@ class UnlearnResult:
         edit = {name: torch.lerp(base[name], matrix, strength) for name, matrix in self.edit.items()}
         return dataclasses.replace(self, edit=edit, provenance=self.provenance | {"scaled": strength})
 
+    def truncated(self, rank: int, model: PreTrainedModel) -> UnlearnResult:
+        """Return the edit at a lower rank: of each W of `model` it makes W plus what of rank `rank` comes closest to W' - W.
+
+        With W' this edit's matrix and W' - W = sum_i sigma_i a_i b_i^T, in descending order of sigma_i, it is the sum of the
+        first `rank` terms (Eckart and Young 1936). `singular_values` gives the sigma_i.
+
+        Parameters
+        ----------
+        rank
+            at least 1; matrices whose smaller side is no larger than it are this edit's own, exactly.
+        model
+            the model that the edit was trained on, without it; stays as it is.
+
+        Raises
+        ------
+        RmuLabError
+            if the rank is less than 1, the edit is of other things than matrices, an edit is in the model, or it is another
+            model.
+        """
+        edit = {}
+        for name, (matrix, change) in self._changes(model, "truncating").items():
+            cut = truncated(change, rank, name)
+            edit[name] = matrix if cut is change else (matrix.double() - change + cut).float()
+        return dataclasses.replace(self, edit=edit, provenance=self.provenance | {"truncated": rank})
+
+    def singular_values(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """Return the singular values of W' - W by parameter name, each in descending order, float64 on the CPU.
+
+        Parameters
+        ----------
+        model
+            the model that the edit was trained on, without it; stays as it is.
+
+        Raises
+        ------
+        RmuLabError
+            if the edit is of other things than matrices, an edit is in the model, or it is another model.
+        """
+        changes = self._changes(model, "measuring")
+        return {name: singular_values(change, name) for name, (_, change) in changes.items()}
+
+    def _changes(self, model: PreTrainedModel, doing: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """Each matrix of the edit with what it adds to the model's own, in float64."""
+        model = plain_model(model)
+        if _edits_in(model):
+            raise RmuLabError(f"An edit is in the model; revert it before {doing} one.")
+        base = self._base_matrices(model)
+        return {name: (matrix, matrix.double() - base[name].double()) for name, matrix in self.edit.items()}
+
     def _base_matrices(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """Read W of each edited matrix, float32 on the CPU, and refuse a model other than that the edit was trained on."""
         self._refuse_other_shapes(model)
-        if self.base is not None and (other := _other_weights(model, self.base)) is not None:
+        if self.base is not None and (other := other_weights(model, self.base)) is not None:
             raise RmuLabError(f"The weights of {other} are not those that the edit was trained on; give {self.model_name}.")
         return {name: read_parameter(model, name).to("cpu", torch.float32) for name in self.edit}
 
@@ -374,44 +429,6 @@ _APPLIED: WeakKeyDictionary[PreTrainedModel, _Replaced] = WeakKeyDictionary()
 
 def _edits_in(model: PreTrainedModel) -> _Replaced:
     return _APPLIED.setdefault(model, [])
-
-
-def fingerprint(model: PreTrainedModel, names: Iterable[str]) -> dict[str, Any]:
-    """Return what tells a model's parameters from those of another: some entries of each, and their type.
-
-    At most `SAMPLED` entries spread over each parameter, so that it takes no time even for all matrices of a large model.
-    """
-    samples = {name: _sample(read_parameter(model, name)) for name in names}
-    return {
-        "dtype": str(next(iter(samples.values())).dtype) if samples else "",
-        "sample": {name: sample.double().tolist() for name, sample in samples.items()},
-    }
-
-
-SAMPLED = 16
-"""Entries of each parameter that are kept to know it again."""
-
-
-def _sample(parameter: Tensor) -> Tensor:
-    flat = parameter.reshape(-1)
-    return flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].cpu()
-
-
-def _other_weights(model: PreTrainedModel, base: Mapping[str, Any]) -> str | None:
-    """The first parameter that is not the base model's; another type may have rounded it."""
-    for name, expected in base["sample"].items():
-        found = _sample(read_parameter(model, name))
-        if str(found.dtype) == base["dtype"]:
-            same = found.double().tolist() == expected
-        else:
-            coarser = max(torch.finfo(found.dtype).eps, _EPSILON.get(base["dtype"], 0.0))
-            same = torch.allclose(found.double(), torch.tensor(expected, dtype=torch.float64), rtol=coarser, atol=1e-7)
-        if not same:
-            return name
-    return None
-
-
-_EPSILON = {str(kind): torch.finfo(kind).eps for kind in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 
 def _same_tensors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:

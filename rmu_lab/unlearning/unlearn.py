@@ -54,20 +54,21 @@ def unlearn(
     retain
         texts of what must stay, or a mapping with the same topic names.
     config
-        settings; the defaults suit SmolLM2-135M. Those of another method (`unlearning.baselines`: ``NPO()``, ..., or one of
-        your own, `unlearning.method_table`) train by that method.
+        settings; the defaults suit SmolLM2-135M. Those of another method (`unlearning.baselines`: ``NPO()``, ...,
+        `unlearning.successors`: ``MCURMU()``, ..., or one of your own, `unlearning.method_table`) train by that method.
     directions
         u of each topic, (d,) tensors of length 1 by the names of the topics (``"forget"`` where there are none); by default
-        they are drawn from the seed. RMU and Adaptive RMU only, as the next two.
+        they are drawn from the seed. RMU, Adaptive RMU, and methods that steer to their target.
     forget_objective, retain_objective
-        a loss of your own at the steered layer in place of RMU's: a function of a `WindowBatch` and of `config` that returns
-        a scalar; what it is called stands in the result's provenance. The retain objective is multiplied by alpha.
+        a loss of your own at the steered layer in place of RMU's or Adaptive RMU's: a function of a `WindowBatch` and of
+        `config` that returns a scalar; what it is called stands in the result's provenance. The retain objective is
+        multiplied by alpha.
     on_step
         called after every step with its entry of `UnlearnResult.history`; when it returns True, training stops there, and
         the result's config says how many steps were taken. Under torchrun every process calls it with the same numbers.
     compile_window
         run the trained blocks through ``torch.compile``: the same numbers up to rounding, after about a minute of compiling
-        (RMU and Adaptive RMU only).
+        (RMU and Adaptive RMU only, as the objectives).
     progress
         show a bar on anything that takes over five seconds.
 

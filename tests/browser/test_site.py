@@ -214,7 +214,7 @@ def test_each_slide_of_a_deck_fits(reader, session):
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".attacks", ".theory", ".study", ".course", ".unlearning.baselines"],
+    ["", ".attacks", ".theory", ".study", ".course", ".unlearning.baselines", ".unlearning.successors"],
     ids=lambda name: f"rmu_lab{name}",
 )
 def test_every_public_name_is_in_the_reference(address, module):

@@ -13,6 +13,20 @@ from rmu_lab.sweeps.worker import Job, Worker, groups_of
 from rmu_lab.unlearning.baselines import LLMU, NPO, SCRUB, SSD, GradDiff, GradientAscent, SimNPO
 from rmu_lab.unlearning.batches import topic_texts
 from rmu_lab.unlearning.method_table import METHODS, config_from_dict
+from rmu_lab.unlearning.successors import (
+    CIR,
+    LUNAR,
+    MCURMU,
+    RMUSAM,
+    SRMU,
+    CircuitBreaker,
+    ClosedFormRMU,
+    LayeredRMU,
+    OrthogonalCircuitBreaker,
+    RankOneRMU,
+    RepSelect,
+    TamperResistantRMU,
+)
 from rmu_lab.unlearning.teach_method import Teach
 from tests.conftest import made_up_texts, tiny_model
 
@@ -26,6 +40,32 @@ TRAINING = {**ALL_BLOCKS, "steps": 3, "batch_size": 2, "lr": 3e-3}
 # By field: values that each train another edit, and what else has to be set for that, if anything.
 OF_ALL_BLOCKS = {"max_length": ((12, 7), {}), "seed": ((0, 1), {}), "parameters": ((None, ("mlp.down_proj.weight",)), {})}
 OF_TRAINING = {**OF_ALL_BLOCKS, "lr": ((3e-3, 1e-3), {}), "steps": ((3, 2), {}), "batch_size": ((2, 3), {})}
+OF_WINDOW = {
+    "layer": ((3, 2), {}),
+    "alpha": ((1.0, 100.0), {}),
+    "lr": ((1e-2, 1e-3), {}),
+    "steps": ((3, 2), {}),
+    "batch_size": ((2, 3), {}),
+    "max_length": ((24, 7), {}),
+    "seed": ((0, 1), {}),
+    "parameters": ((None, ("mlp.up_proj.weight",)), {}),
+}
+OF_TARGET = {
+    "steering": (("rmu", "adaptive_rmu"), {}),
+    "coefficient": ((5.0, 50.0), {"steering": "rmu"}),
+    "beta": ((2.0, 5.0), {}),
+}
+OF_STEERED = OF_WINDOW | OF_TARGET
+# Plain steps along normalised gradients: the retain gradient is 0 until something has moved, and small thereafter.
+OF_COLLAPSED = OF_STEERED | {"lr": ((1.0, 0.2), {}), "alpha": ((0.0, 30.0), {"lr": 1.0})}
+OF_SOLVED = {
+    "layer": ((3, 2), {}),
+    "alpha": ((1.0, 100.0), {}),
+    "ridge": ((1e-3, 0.5), {}),
+    "texts": ((160, 3), {}),
+    "max_length": ((24, 7), {}),
+    "seed": ((0, 1), {}),
+}
 CASES = {
     UnlearnConfig: {
         "method": (("rmu", "adaptive_rmu"), {}),
@@ -71,7 +111,34 @@ CASES = {
         "dampening": ((1.0, 0.5), {}),
     },
 }
-BASES = {UnlearnConfig: STEERING, SSD: {**ALL_BLOCKS, "threshold": 2.0}}
+CASES |= {
+    MCURMU: OF_STEERED | {"components": ((0, 7), {})},
+    CIR: OF_COLLAPSED | {"input_components": ((0, 9), {}), "gradient_components": ((0, 9), {})},
+    RepSelect: OF_COLLAPSED | {"components": ((2, 16), {}), "collapse": (("soft", "hard"), {})},
+    RMUSAM: OF_STEERED | {"rho": ((0.0, 2.0), {})},
+    CircuitBreaker: OF_WINDOW,
+    OrthogonalCircuitBreaker: OF_WINDOW | {"orthogonality": ((0.0, 5.0), {})},
+    SRMU: OF_WINDOW
+    | {
+        "coefficient": ((1.0, 9.0), {}),
+        "importance": (("ratio", "difference", "product"), {}),
+        "weight": ((0.5, 1.0), {"importance": "difference"}),
+    },
+    TamperResistantRMU: OF_STEERED | {"relearn_steps": ((0, 3), {"relearn_lr": 1e-2}), "relearn_lr": ((1e-2, 1e-1), {})},
+    LayeredRMU: OF_STEERED | {"steps": ((3, 2), {"folds": 2}), "folds": ((1, 3), {}), "fold_weight": ((0.0, 9.0), {})},
+    LUNAR: OF_SOLVED | {"coefficient": ((1.0, 2.0), {}), "references": ((64, 3), {})},
+    ClosedFormRMU: OF_SOLVED | OF_TARGET | {"blocks": ((1, 2, 3), {})},
+    RankOneRMU: OF_STEERED | {"rank": ((1, 2, 32), {})},
+}
+COLLAPSED, SOLVED = STEERING | {"lr": 1.0}, {"layer": 3, "max_length": 24, "alpha": 1.0}
+BASES = {
+    UnlearnConfig: STEERING,
+    SSD: {**ALL_BLOCKS, "threshold": 2.0},
+    **dict.fromkeys((MCURMU, RMUSAM, CircuitBreaker, OrthogonalCircuitBreaker, SRMU, RankOneRMU), STEERING),
+    **dict.fromkeys((TamperResistantRMU, LayeredRMU), STEERING),
+    **dict.fromkeys((CIR, RepSelect), COLLAPSED),
+    **dict.fromkeys((LUNAR, ClosedFormRMU), SOLVED),
+}
 MORE = [  # what matters in two ways
     (UnlearnConfig, "beta", (2.0, 5.0), {"norm_per": "first batch"}),
     (UnlearnConfig, "beta", (2.0, 5.0), {"norm_per": "token"}),
