@@ -20,6 +20,9 @@ from ..evaluate import Accuracy, AccuracyChange, accuracy_change
 from ..stored import checked, reading
 from .cost import Cost
 
+NOTHING = "not attacked"
+"""The control that every attack has: the unlearned model, left as it is."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -97,10 +100,13 @@ class Recovery:
         if control not in self.controls:
             raise RmuLabError(f"{self.attack} has no control {control!r}; use one of {', '.join(self.controls)}.")
         start, *ends = self.controls[control]
+        return self._beyond(start, ends)
+
+    def _beyond(self, control_start: Accuracy, ends: Sequence[Accuracy]) -> Difference:
         gains = [after - before for before, after in zip(self.start.correct, self.attacked.correct, strict=True)]
         # Sums of whole numbers, so that a gain which equals the control's is exactly 0.
         control_gains = [sum(after) - len(ends) * before for before, *after in zip(
-            start.correct, *(end.correct for end in ends), strict=True)]  # fmt: skip
+            control_start.correct, *(end.correct for end in ends), strict=True)]  # fmt: skip
         excess = [len(ends) * gain - other for gain, other in zip(gains, control_gains, strict=True)]
         d = [value / len(ends) for value in excess]
         more, less = sum(value > 0 for value in excess), sum(value < 0 for value in excess)
@@ -109,13 +115,21 @@ class Recovery:
 
     @property
     def strictest(self) -> str:
-        """The control beside which least is left of the attack."""
-        return min(self.controls, key=lambda control: self.difference(control).change)
+        """The control beside which least is left of the attack; doing nothing, `NOTHING`, is always among them.
+
+        A control that loses points makes an attack look strong that brought nothing back.
+        """
+        return min(self._differences, key=lambda control: self._differences[control].change)
 
     @property
     def beyond_controls(self) -> Difference:
         """What the attack adds beyond the strictest of its controls: as much as can be said to have been hidden."""
-        return self.difference(self.strictest)
+        return self._differences[self.strictest]
+
+    @property
+    def _differences(self) -> dict[str, Difference]:
+        found = {control: self.difference(control) for control in self.controls}
+        return found | {NOTHING: self._beyond(self.start, [self.start])}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; `from_dict` is the way back."""

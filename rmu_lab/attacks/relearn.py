@@ -26,9 +26,9 @@ from .subject import DEFAULT_BUDGET, Budget, Subject
 RELEARN_TEXTS = 10
 """As many as Łucki et al. fine-tune on."""
 ONCE = RelearnConfig(steps=(20,))
-SEARCHED = RelearnConfig(steps=(2, 8, 32))
-"""For attacks that search their rate."""
-ROUNDS, SEARCH_QUESTIONS = (4, 8), 32
+SEARCHED = RelearnConfig(steps=(1, 2, 4, 8, 16))
+"""For attacks that search their rate and their number of steps."""
+ROUNDS, SEARCH_QUESTIONS = (4, 8, 16), 32
 """Steps of the rounds of that search, and questions of each kind that it asks: what a card has time for."""
 
 
@@ -63,7 +63,8 @@ def relearn(
     config
         of the fine-tune; its seed is the budget's.
     search
-        search the learning rate for this edit first, on the subject's `dev_questions` and `general`, as `search_rate` does.
+        search the learning rate and the number of steps for this edit first, on the subject's `dev_questions` and
+        `general`, as `search_rate` does.
 
     Returns
     -------

@@ -175,7 +175,8 @@ def search_rate(
     """Search the learning rate that brings most back, by successive halving, under a bound on general accuracy.
 
     All rates are tried with few steps, the better half of them with more, and so on. A rate that costs more than `bound` of
-    the model's general accuracy comes after all that do not. Taught in notebook 07.
+    the model's general accuracy comes after all that do not. Of the rate that is left, the number of steps that did best is
+    kept as well, since a fine-tune that goes on too long loses again what it brought back. Taught in notebook 07.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def search_rate(
     Returns
     -------
     tuple of RelearnConfig and list of RateTrial
-        the settings with the rate that was found, and what was tried.
+        the settings with the rate that was found, whose steps end where it did best, and what was tried.
 
     Raises
     ------
@@ -219,8 +220,13 @@ def search_rate(
                 scores = [0.0, 0.0]
             tried.append(RateTrial(lr, steps, *scores))
         found += tried
-        best = sorted(tried, key=lambda one: (one.general < round(kept, 9), -one.accuracy, one.lr))
+        best = sorted(tried, key=lambda one: _rank(one, kept))
         left = [one.lr for one in best[: max(1, len(best) // 2)]]
-        if len(left) == 1:
-            break
-    return dataclasses.replace(config, lr=left[0]), found
+    end = min((one for one in found if one.lr == left[0]), key=lambda one: _rank(one, kept)).steps
+    until = (*(step for step in config.steps if step < end), end)
+    return dataclasses.replace(config, lr=left[0], steps=until), found
+
+
+def _rank(trial: RateTrial, kept: float) -> tuple[bool, float, int, float]:
+    """A key that is least for the best trial: within the bound, most back, then fewest steps, then the lowest rate."""
+    return trial.general < round(kept, 9), -trial.accuracy, trial.steps, trial.lr

@@ -12,8 +12,9 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from ..estimates import mean_of
+from ..activations import captured
 from ..metrics.relearning import half_back
+from ..models import decoder_blocks, final_norm
 from ..questions import cloze_prompt
 from .diagrams import INK, LABEL, NOTE, arrow, canvas
 from .exercises import Test
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..attacks.controls import Recovery
-    from ..attacks.patching import Patched
     from ..attacks.relearning_speed import RelearningCurve
     from ..evaluate import Accuracy
     from ..unlearning.result import UnlearnResult
@@ -190,12 +190,12 @@ def recovery_bars(scores: Mapping[str, Accuracy], *, attacks: Sequence[str], tit
     title
         the finding in a sentence.
     """
-    figure, axes = plt.subplots(figsize=(7.6, 3.6))
+    figure, axes = plt.subplots(figsize=(8.6, 3.6))
     for place, (name, score) in enumerate(scores.items()):
         role = "forget" if name in attacks else "frozen" if place == 0 else "steered"
         colour = ROLES[role].colour if name in attacks or place < 2 else GREY
         interval_bars(axes, [place], [score], colour, name, width=0.62)
-    accuracy_axes(axes, [*scores])
+    accuracy_axes(axes, [name.replace(" ", "\n") for name in scores])
     axes.set_title(title)
     return figure
 
@@ -225,11 +225,16 @@ def relearning_figure(
     axes.text(1.01, base.accuracy, "base model", fontsize=9, va="center", transform=axes.get_yaxis_transform())
     axes.axhline(0.25, color=GREY, linestyle="--", linewidth=1)
     axes.text(1.01, 0.25, "guessing", color=GREY, fontsize=9, va="center", transform=axes.get_yaxis_transform())
+    longest = max(curve.tokens[-1] for _, found in curves.values() for curve in found)
     for name, (role, found) in curves.items():
         look, tokens = ROLES[role], np.mean([curve.tokens for curve in found], axis=0)
         marks = np.array([[score.accuracy for score in curve.scores] for curve in found])  # (fine-tunes, steps)
         axes.plot(tokens, marks.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker, markersize=5,
-                  linewidth=2.2, label=name)  # fmt: skip
+                  linewidth=2.2)  # fmt: skip
+        at = len(tokens) - 1 if tokens[-1] > 0.9 * longest else int(marks.mean(axis=0).argmax())
+        offset = (7, 0) if at == len(tokens) - 1 else (0, 11)
+        axes.annotate(name, (tokens[at], marks.mean(axis=0)[at]), xytext=offset, textcoords="offset points", va="center",
+                      fontsize=NOTE, color=look.colour, annotation_clip=False)  # fmt: skip
         if len(found) > 1:
             low, high = marks.min(axis=0), marks.max(axis=0)
             axes.fill_between(tokens, low, high, color=look.colour, alpha=0.15, linewidth=0)
@@ -244,48 +249,61 @@ def relearning_figure(
     axes.plot([], [], "*", color=GREY, markersize=12, linestyle="", label="half is back (R50)")
     if controls:
         axes.plot([], [], color=GREY, linewidth=1, label="thin: the base model, fine-tuned alike")
-    axes.set_xscale("symlog", linthresh=200)
-    axes.set(xlabel="tokens of the fine-tune (logarithmic from 200 on)", ylabel="accuracy on the topic", ylim=(0.15, 1.0))
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="tokens of the fine-tune", ylabel="accuracy on the topic", ylim=(0.15, 1.0))
+    axes.set_xlim(0, 1.25 * longest)
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="lower right", fontsize=9, frameon=True)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, fontsize=9, frameon=False)
     axes.set_title(title)
     return figure
 
 
-def patching_figure(patched: Patched, steered: int, *, title: str) -> Figure:
-    """Draw how likely the right answer is after the base model's state is put back after one layer; notebook 07.
+@torch.no_grad()
+def median_ranks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+) -> list[float]:
+    """Read each layer's output as if it were the last (the logit lens): where does the right answer's first token rank?
+
+    Returns
+    -------
+    list of float
+        by layer, the median over the questions of the rank among all tokens; 1 is the likeliest.
+    """
+    layers, found = range(len(decoder_blocks(model))), []
+    for row in rows:
+        prompt = tokenizer(cloze_prompt(row["question"]), return_tensors="pt")
+        answer = tokenizer(" " + row["choices"][row["answer"]], add_special_tokens=False)["input_ids"][0]
+        with captured(model, layers) as seen:
+            model(**prompt)
+        states = torch.stack([seen[layer][0, -1] for layer in layers])  # (layers, d)
+        logits = model.get_output_embeddings()(final_norm(model)(states))
+        found.append((logits > logits[:, [answer]]).sum(dim=-1) + 1)
+    return torch.stack(found).float().median(dim=0).values.tolist()
+
+
+def component_figure(states: Mapping[str, tuple[str, Tensor]], u_hat: Tensor, *, title: str) -> Figure:
+    """Draw how far the states of tokens lie along a direction; taught in notebook 07.
 
     Parameters
     ----------
-    patched
-        of `rmu_lab.attacks.patch`.
-    steered
-        the layer that the edit steers.
+    states
+        label -> the role in whose look they are drawn, and states, (tokens, d).
+    u_hat
+        the direction, (d,), of norm 1.
     title
         the finding in a sentence.
     """
-    figure, axes = plt.subplots(figsize=(8.4, 3.9))
-    layers = sorted(patched.patched)
-    lines = {
-        "base model's state of the same question": ("forget", patched.patched),
-        "... of another question (control)": ("retain", patched.control),
-    }
-    for name, (role, by_layer) in lines.items():
-        look = ROLES[role]
-        found = [mean_of(by_layer[layer].tolist(), "questions") for layer in layers]
-        axes.fill_between(layers, [each.low for each in found], [each.high for each in found], color=look.colour, alpha=0.15,
-                          linewidth=0)  # fmt: skip
-        axes.plot(layers, [each.value for each in found], color=look.colour, linestyle=look.line, marker=look.marker,
-                  markersize=4, label=name)  # fmt: skip
-    for name, values in {"base model": patched.base, "unlearned": patched.unlearned}.items():
-        axes.axhline(values.mean().item(), color=INK, linestyle=":", linewidth=1.2)
-        axes.text(1.01, values.mean().item(), name, fontsize=9, va="center", transform=axes.get_yaxis_transform())
-    axes.axvspan(steered - 2.5, steered + 0.5, color=ROLES["steered"].colour, alpha=0.12, linewidth=0)
-    axes.text(steered - 1, 1.0, "edited", ha="center", va="top", fontsize=9, transform=axes.get_xaxis_transform())
-    axes.set(xlabel="layer after which the state is put in", ylabel="log-probability of the\nright answer's first token")
-    axes.legend(loc="lower right", fontsize=9, frameon=True)
+    figure, axes = plt.subplots(figsize=(8.4, 2.7))
+    draw = np.random.default_rng(0)
+    for place, (role, hidden) in enumerate(states.values()):
+        along, look = (hidden.float() @ u_hat).numpy(), ROLES[role]
+        axes.plot(along, place + draw.uniform(-0.28, 0.28, len(along)), look.marker, color=look.colour, markersize=3,
+                  alpha=0.25, markeredgewidth=0)  # fmt: skip
+        median = float(np.median(along))
+        axes.plot([median, median], [place - 0.38, place + 0.38], color=INK, linewidth=2)
+        axes.text(median, place - 0.4, f"median {median:.0f}", ha="center", va="bottom", fontsize=NOTE, color=INK)
+    axes.set_yticks(range(len(states)), list(states))
+    axes.set(xlabel="component along û, one dot a token", ylim=(len(states) - 0.5, -0.75))
+    axes.grid(axis="y", visible=False)
     axes.set_title(title)
     return figure
 

@@ -115,8 +115,8 @@ def test_table_has_a_row_for_each_attack_the_worst_first(card):
         one = found[name]
         assert attacker == one.attacker and cost == str(one.cost)
         assert accuracies.startswith(f"{one.start.accuracy:.0%} -> {one.attacked.accuracy:.0%}")
-        least = min((one.difference(control) for control in one.controls), key=lambda each: each.change)
-        assert difference.startswith(str(least)) and one.difference(one.strictest) == least
+        least = min([one.recovered.change, *(one.difference(control).change for control in one.controls)])
+        assert one.beyond_controls.change == least and difference.startswith(str(one.beyond_controls))
 
 
 def scored(marks):
@@ -146,6 +146,16 @@ def test_a_card_says_its_guarantee_and_the_worst_case_of_each_attacker(card):
     nothing = with_recoveries(card, little=(2, "prompts alone"))
     assert nothing.successful == {} and "Guarantee: none. Of 1 attacks none brings back more" in nothing.summary()[0]
     assert with_recoveries(card).summary()[0] == "Guarantee: none. No attack was run."
+
+
+def test_a_control_that_loses_does_not_make_an_attack_succeed(card):
+    """Nothing came back; that the control fell by 30 points is no knowledge."""
+    one = with_recoveries(card, idle=(0, "the weights"))
+    right, fallen = scored("1" * 40), scored("1" * 10 + "0" * 30)
+    idle = dataclasses.replace(one.recoveries["idle"], controls={"base model": (right, fallen)})
+    assert idle.difference("base model").change == 0.75
+    assert idle.strictest == "not attacked" and idle.beyond_controls.change == 0
+    assert dataclasses.replace(one, recoveries={"idle": idle}).successful == {}
 
 
 def test_what_one_of_several_attacks_does_by_chance_is_no_success(card):

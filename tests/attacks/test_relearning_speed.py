@@ -98,15 +98,30 @@ def test_the_search_keeps_the_better_half_of_each_round(model, tokenizer, monkey
     best, found = search_rate(
         model, tokenizer, RETAIN, QUESTIONS, GENERAL, CONFIG, rates=(1.0, 2.0, 3.0, 4.0), halving=(2, 4, 8), progress=False
     )
-    assert best == dataclasses.replace(CONFIG, lr=3.0)  # 4 brings more back, and costs 30 points
-    assert [(one.lr, one.steps) for one in found] == [(1.0, 2), (2.0, 2), (3.0, 2), (4.0, 2), (3.0, 4), (2.0, 4)]
+    assert best == dataclasses.replace(CONFIG, lr=3.0, steps=(1, 2))  # 4 brings more back, and costs 30 points
+    assert [(one.lr, one.steps) for one in found] == [
+        (1.0, 2), (2.0, 2), (3.0, 2), (4.0, 2), (3.0, 4), (2.0, 4), (3.0, 8)
+    ]  # fmt: skip
 
 
-def _no_training(tried):
+def test_a_fine_tune_ends_where_it_did_best(model, tokenizer, monkeypatch):
+    """What it brought back is lost again when it goes on."""
+    tried, taken = [], []
+    monkeypatch.setattr(
+        "rmu_lab.attacks.relearning_speed.accuracy",
+        lambda *_, **__: scored({2: 40, 4: 80, 8: 50}[taken[-1]] if taken else 90),
+    )
+    monkeypatch.setattr("rmu_lab.attacks.relearning_speed.fine_tuning", _no_training(tried, taken))
+    halving = {"rates": (1.0, 2.0), "halving": (2, 4, 8), "bound": 1.0}
+    best, _ = search_rate(model, tokenizer, RETAIN, QUESTIONS, DEV, CONFIG, **halving, progress=False)
+    assert best == dataclasses.replace(CONFIG, lr=1.0, steps=(1, 3, 4))
+
+
+def _no_training(tried, taken=None):
     @contextmanager
     def fine_tuning(_model, lr, **_):
         tried.append(lr)
-        yield lambda _batches: []
+        yield lambda batches: None if taken is None else taken.append(len(batches))
 
     return fine_tuning
 
