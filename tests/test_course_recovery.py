@@ -108,6 +108,9 @@ def test_ranks_by_layer_are_those_of_plain_passes(model, tokenizer):
             logits = model.lm_head(final_norm(model)(hidden))
         ranks.append(int((logits > logits[answer]).sum()) + 1)
     assert found[2] == np.median(ranks)
+    others = [row | {"answer": (row["answer"] + 1) % 3} for row in rows]
+    assert recovery.median_ranks(model, tokenizer, rows, wrong=True) == recovery.median_ranks(model, tokenizer, others)
+    assert recovery.some_marks(scored(3, 10), [1, 5]).correct == (True, False)
 
 
 def test_figures_show_what_they_are_given():
@@ -122,7 +125,7 @@ def test_figures_show_what_they_are_given():
     (axes,) = figure.axes
     stars = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "*" and len(line.get_xdata())]
     assert stars == pytest.approx([75.0])  # the slow one does not reach half
-    assert {"fast", "slow"} <= {text.get_text() for text in axes.texts}
+    assert {"fast", "slow"} <= {text.get_text() for text in axes.get_legend().get_texts()}
     states = {"a": ("forget", torch.tensor([[1.0, 0.0], [3.0, 5.0]])), "b": ("retain", torch.zeros(2, 2))}
     (axes,) = recovery.component_figure(states, torch.tensor([1.0, 0.0]), title="t").axes
     assert axes.lines[0].get_xdata().tolist() == [1.0, 3.0] and "median 2" in {text.get_text() for text in axes.texts}

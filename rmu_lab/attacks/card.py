@@ -70,15 +70,15 @@ class RobustnessCard:
         sentences = [self._guarantee()]
         sentences.append(
             f"Reference: {self.model_name or 'the model'} before unlearning, {self.base}; after it {self.unlearned}. "
-            "Intervals are of 95%."
+            "What an attack recovers is counted against the strictest of its controls, with 95% intervals."
         )
         attackers: dict[str, list[str]] = {}
         for name, one in self.worst_first.items():
             attackers.setdefault(one.attacker, []).append(name)
         for attacker, names in attackers.items():
             worst = self.recoveries[names[0]].beyond_controls
-            others = f", the worst of {len(names)}" if len(names) > 1 else ""
-            sentences.append(f"With {attacker or 'what is not said'}: {names[0]}{others}, {worst} beyond its control.")
+            others = f" (of {len(names)} attacks)" if len(names) > 1 else ""
+            sentences.append(f"With {attacker or 'what is not said'}, most by {names[0]}{others}: {worst}.")
         return sentences
 
     def _guarantee(self) -> str:
@@ -92,8 +92,8 @@ class RobustnessCard:
             )
         name, worst = next(iter(found.items()))
         return (
-            f"Guarantee: suppression, not erasure. The worst of {len(self.recoveries)} attacks, {name}, brings back "
-            f"{worst.beyond_controls} beyond its control, where unlearning took {100 * self.taken:.0f}."
+            f"Guarantee: suppression, not erasure. The worst of {len(self.recoveries)} attacks, {name}, recovers "
+            f"{worst.beyond_controls}, where unlearning took {100 * self.taken:.0f}."
         )
 
     def table(self) -> list[tuple[str, str, str, str, str]]:

@@ -40,6 +40,12 @@ def card_figure(card: RobustnessCard) -> Figure:
         Line2D([], [], color=CONTROL, marker="s", markerfacecolor="white", linewidth=0, label="a control"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    axes.set_title(f"{card.model_name}, {card.config.method}", loc="left", fontsize=10, fontweight="bold", pad=16)
+    axes.set_title(
+        f"What each attack recovers: {card.model_name}, {card.config.method}",
+        loc="left",
+        fontsize=10,
+        fontweight="bold",
+        pad=16,
+    )
     axes.spines[["top", "right"]].set_visible(False)
     return figure

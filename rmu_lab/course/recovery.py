@@ -13,6 +13,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..activations import captured
+from ..evaluate import Accuracy
 from ..metrics.relearning import half_back
 from ..models import decoder_blocks, final_norm
 from ..questions import cloze_prompt
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..attacks.controls import Recovery
     from ..attacks.relearning_speed import RelearningCurve
-    from ..evaluate import Accuracy
     from ..unlearning.result import UnlearnResult
 
 
@@ -74,13 +74,13 @@ def ablation_diagram() -> Figure:
         (row[0], "The edit pushed the states along û", moved),
         (row[1], "One component is set back to the mean", (mean,) * 3),
     ):
-        axes.set(xlim=(-0.5, 4.4), ylim=(-0.4, 4.2), xticks=[], yticks=[])
+        axes.set(xlim=(-0.5, 4.4), ylim=(-0.85, 4.2), xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.set_title(title)
         arrow(axes, (0, -0.2), (0, 4.0), ROLES["direction"].colour, width=2, head=14)
         axes.text(0.08, 3.95, "û", fontsize=13, color=INK, va="top")
         axes.axhline(mean, color=ROLES["frozen"].colour, linestyle=":", linewidth=1.4)
-        axes.text(4.35, mean - 0.08, "mean component of the base model", ha="right", va="top", fontsize=NOTE, color=INK)
+        axes.text(4.35, -0.55, "dotted: mean component of the base model", ha="right", va="center", fontsize=NOTE, color=INK)
         for x, height, high in zip(across, heights, moved, strict=True):
             arrow(axes, (0, 0), (x, height), ROLES["forget"].colour, width=2.2, head=14)
             if height != high:
@@ -193,7 +193,7 @@ def recovery_bars(scores: Mapping[str, Accuracy], *, attacks: Sequence[str], tit
     figure, axes = plt.subplots(figsize=(8.6, 3.6))
     for place, (name, score) in enumerate(scores.items()):
         role = "forget" if name in attacks else "frozen" if place == 0 else "steered"
-        colour = ROLES[role].colour if name in attacks or place < 2 else GREY
+        colour = ROLES[role].colour if name in attacks or place < 2 else "#c4c4c4"
         interval_bars(axes, [place], [score], colour, name, width=0.62)
     accuracy_axes(axes, [name.replace(" ", "\n") for name in scores])
     axes.set_title(title)
@@ -225,16 +225,11 @@ def relearning_figure(
     axes.text(1.01, base.accuracy, "base model", fontsize=9, va="center", transform=axes.get_yaxis_transform())
     axes.axhline(0.25, color=GREY, linestyle="--", linewidth=1)
     axes.text(1.01, 0.25, "guessing", color=GREY, fontsize=9, va="center", transform=axes.get_yaxis_transform())
-    longest = max(curve.tokens[-1] for _, found in curves.values() for curve in found)
     for name, (role, found) in curves.items():
         look, tokens = ROLES[role], np.mean([curve.tokens for curve in found], axis=0)
         marks = np.array([[score.accuracy for score in curve.scores] for curve in found])  # (fine-tunes, steps)
         axes.plot(tokens, marks.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker, markersize=5,
-                  linewidth=2.2)  # fmt: skip
-        at = len(tokens) - 1 if tokens[-1] > 0.9 * longest else int(marks.mean(axis=0).argmax())
-        offset = (7, 0) if at == len(tokens) - 1 else (0, 11)
-        axes.annotate(name, (tokens[at], marks.mean(axis=0)[at]), xytext=offset, textcoords="offset points", va="center",
-                      fontsize=NOTE, color=look.colour, annotation_clip=False)  # fmt: skip
+                  linewidth=2.2, label=name)  # fmt: skip
         if len(found) > 1:
             low, high = marks.min(axis=0), marks.max(axis=0)
             axes.fill_between(tokens, low, high, color=look.colour, alpha=0.15, linewidth=0)
@@ -248,9 +243,9 @@ def relearning_figure(
             axes.plot([r50], [height], "*", color=look.colour, markersize=15, markeredgecolor="white", zorder=5)
     axes.plot([], [], "*", color=GREY, markersize=12, linestyle="", label="half is back (R50)")
     if controls:
-        axes.plot([], [], color=GREY, linewidth=1, label="thin: the base model, fine-tuned alike")
+        axes.plot([], [], color=GREY, linewidth=1, label="thin: base model, fine-tuned alike")
     axes.set(xlabel="tokens of the fine-tune", ylabel="accuracy on the topic", ylim=(0.15, 1.0))
-    axes.set_xlim(0, 1.25 * longest)
+    axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, fontsize=9, frameon=False)
     axes.set_title(title)
@@ -259,9 +254,16 @@ def relearning_figure(
 
 @torch.no_grad()
 def median_ranks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, wrong: bool = False
 ) -> list[float]:
-    """Read each layer's output as if it were the last (the logit lens): where does the right answer's first token rank?
+    """Read each layer's output as if it were the last (the logit lens): where does an option's first token rank?
+
+    Parameters
+    ----------
+    rows
+        the questions.
+    wrong
+        follow the option after the right one instead of the right one.
 
     Returns
     -------
@@ -271,13 +273,20 @@ def median_ranks(
     layers, found = range(len(decoder_blocks(model))), []
     for row in rows:
         prompt = tokenizer(cloze_prompt(row["question"]), return_tensors="pt")
-        answer = tokenizer(" " + row["choices"][row["answer"]], add_special_tokens=False)["input_ids"][0]
+        option = row["choices"][(row["answer"] + wrong) % len(row["choices"])]
+        answer = tokenizer(" " + option, add_special_tokens=False)["input_ids"][0]
         with captured(model, layers) as seen:
             model(**prompt)
         states = torch.stack([seen[layer][0, -1] for layer in layers])  # (layers, d)
         logits = model.get_output_embeddings()(final_norm(model)(states))
         found.append((logits > logits[:, [answer]]).sum(dim=-1) + 1)
     return torch.stack(found).float().median(dim=0).values.tolist()
+
+
+def some_marks(score: Accuracy, places: Iterable[int]) -> Accuracy:
+    """Return the score of some of the questions, by their places."""
+    chosen = list(places)
+    return Accuracy.of(tuple(score.correct[at] for at in chosen), tuple(score.predictions[at] for at in chosen), score.style)
 
 
 def component_figure(states: Mapping[str, tuple[str, Tensor]], u_hat: Tensor, *, title: str) -> Figure:
@@ -332,6 +341,11 @@ def beyond_tests(beyond: Callable, recovery: Recovery) -> list[Test]:
             "a control that loses points adds to the difference",
         ),
     ]
+
+
+def given_away(row: Mapping[str, Any], texts: Iterable[str]) -> bool:
+    """Say whether one of the texts contains the right option of a question, in whatever case; an exercise of notebook 07."""
+    return any(row["choices"][row["answer"]].lower() in text.lower() for text in texts)
 
 
 def given_away_tests(given_away: Callable) -> list[Test]:

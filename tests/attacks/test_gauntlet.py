@@ -137,11 +137,11 @@ def test_a_card_says_its_guarantee_and_the_worst_case_of_each_attacker(card):
     found = with_recoveries(card, little=(2, "prompts alone"), much=(30, "the weights"), some=(12, "the weights"))
     assert list(found.worst_first) == ["much", "some", "little"] and list(found.successful) == ["much", "some"]
     guarantee, reference, *worst = found.summary()
-    assert guarantee.startswith("Guarantee: suppression, not erasure. The worst of 3 attacks, much, brings back +75.0 [")
-    assert guarantee.endswith("beyond its control, where unlearning took 100.")
+    assert guarantee.startswith("Guarantee: suppression, not erasure. The worst of 3 attacks, much, recovers +75.0 [")
+    assert guarantee.endswith("points, where unlearning took 100.")
     assert card.model_name in reference and str(found.base) in reference
-    assert [line.partition(",")[0] for line in worst] == ["With the weights: much", "With prompts alone: little"]
-    assert "the worst of 2" in worst[0] and "the worst" not in worst[1]
+    assert worst[0].startswith("With the weights, most by much (of 2 attacks): +75.0")
+    assert worst[1].startswith("With prompts alone, most by little: +5.0")
     assert [("chance" in row[3]) for row in found.table()] == [False, False, True]
     nothing = with_recoveries(card, little=(2, "prompts alone"))
     assert nothing.successful == {} and "Guarantee: none. Of 1 attacks none brings back more" in nothing.summary()[0]
