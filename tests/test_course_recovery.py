@@ -4,7 +4,6 @@ import math
 
 import ipywidgets
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,6 @@ from rmu_lab.course import recovery
 from rmu_lab.course.held_direction import HeldDirection
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.metrics import half_back
-from rmu_lab.models import final_norm
 from tests.attacks.conftest import QUESTIONS, edit_of
 from tests.conftest import same_weights, tiny_model, weights_of
 
@@ -95,24 +93,6 @@ def test_a_held_direction_moves_a_strength_of_the_way(model, tokenizer, result):
     assert axes.lines[2].get_ydata().tolist() == [plain.accuracy, half.accuracy]
 
 
-def test_ranks_by_layer_are_those_of_plain_passes(model, tokenizer):
-    rows = QUESTIONS[:3]
-    found = recovery.median_ranks(model, tokenizer, rows)
-    assert len(found) == 5
-    ranks = []
-    for row in rows:
-        ids = tokenizer(f"Question: {row['question']}\nAnswer:", return_tensors="pt")["input_ids"]
-        answer = tokenizer(" " + row["choices"][row["answer"]], add_special_tokens=False)["input_ids"][0]
-        with torch.no_grad():
-            hidden = model(ids, output_hidden_states=True).hidden_states[3][0, -1]  # after layer 2
-            logits = model.lm_head(final_norm(model)(hidden))
-        ranks.append(int((logits > logits[answer]).sum()) + 1)
-    assert found[2] == np.median(ranks)
-    others = [row | {"answer": (row["answer"] + 1) % 3} for row in rows]
-    assert recovery.median_ranks(model, tokenizer, rows, wrong=True) == recovery.median_ranks(model, tokenizer, others)
-    assert recovery.some_marks(scored(3, 10), [1, 5]).correct == (True, False)
-
-
 def test_figures_show_what_they_are_given():
     for figure in (recovery.attack_points_diagram(), recovery.ablation_diagram()):
         words = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
@@ -162,3 +142,4 @@ def test_exercises_accept_right_answers_and_say_what_is_wrong(model, tokenizer, 
     assert all(test(nearest(apart[train], truth[train])) for test, _ in tests)
     assert "rightly" in failed(tests, lambda new: torch.zeros(len(new)))
     assert math.isinf(recovery.tokens_to_half([0, 1], [0.2, 0.2], 0.8))
+    assert recovery.some_marks(scored(3, 10), [1, 5]).correct == (True, False)

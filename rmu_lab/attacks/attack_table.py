@@ -55,6 +55,8 @@ class Attack:
     """What of the models the attacker holds."""
     short: bool = True
     """Whether it is on the short list for large models: it copies no weights, and asks few questions."""
+    may_teach: bool = False
+    """Whether what it brings back may have been taught by its material, as by texts of the topic."""
 
     @property
     def attacker(self) -> str:
@@ -120,7 +122,12 @@ _CHEAPEST_FIRST = (
     ),
     Attack("relearn unrelated text", _UNRELATED, needs=("retain",), check=_check_retain, short=False),
     Attack(
-        "relearn text of the topic", partial(_relearn, texts="forget"), needs=("forget",), check=_check_forget, short=False
+        "relearn text of the topic",
+        partial(_relearn, texts="forget"),
+        needs=("forget",),
+        check=_check_forget,
+        short=False,
+        may_teach=True,
     ),
     Attack("relearn other facts", _relearn_other_facts, needs=("dev_questions", "subjects"), short=False),
     Attack("soft prompt", soft_prompt, needs=("dev_questions",), short=False),

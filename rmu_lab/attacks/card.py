@@ -78,7 +78,8 @@ class RobustnessCard:
         for attacker, names in attackers.items():
             worst = self.recoveries[names[0]].beyond_controls
             others = f" (of {len(names)} attacks)" if len(names) > 1 else ""
-            sentences.append(f"With {attacker or 'what is not said'}, most by {names[0]}{others}: {worst}.")
+            taught = ", which may have taught it" if self.recoveries[names[0]].may_teach else ""
+            sentences.append(f"With {attacker or 'what is not said'}, most by {names[0]}{others}: {worst}{taught}.")
         return sentences
 
     def _guarantee(self) -> str:
@@ -90,10 +91,15 @@ class RobustnessCard:
                 f"Guarantee: none. Of {len(self.recoveries)} attacks none brings back more than its controls do, which does "
                 "not show that anything was erased: stronger attackers exist."
             )
-        name, worst = next(iter(found.items()))
+        hidden = next((name for name, one in found.items() if not one.may_teach), None)
+        if hidden is None:
+            return (
+                f"Guarantee: none. Of {len(self.recoveries)} attacks only such recover anything as may have taught it, "
+                "which shows neither suppression nor erasure."
+            )
         return (
-            f"Guarantee: suppression, not erasure. The worst of {len(self.recoveries)} attacks, {name}, recovers "
-            f"{worst.beyond_controls}, where unlearning took {100 * self.taken:.0f}."
+            f"Guarantee: suppression, not erasure. Of {len(self.recoveries)} attacks, {hidden} recovers most of those that "
+            f"teach nothing: {found[hidden].beyond_controls}, where unlearning took {100 * self.taken:.0f}."
         )
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
@@ -158,4 +164,4 @@ def _with_attacker(name: str, plain: Mapping[str, Any]) -> Recovery:
     found = Recovery.from_dict(plain)
     if found.attacker or name not in ATTACKS:
         return found
-    return dataclasses.replace(found, attacker=ATTACKS[name].attacker)
+    return dataclasses.replace(found, attacker=ATTACKS[name].attacker, may_teach=ATTACKS[name].may_teach)

@@ -64,6 +64,8 @@ class Recovery:
     """What an attacker has to hold, in words; `gauntlet` fills it in from the table of attacks."""
     cost: Cost | None = None
     """Of the attack and its controls; None: not counted, as on cards from before it was."""
+    may_teach: bool = False
+    """Whether its material may have taught what came back, so that it does not show that it was there."""
 
     @property
     def recovered(self) -> AccuracyChange:
@@ -137,6 +139,7 @@ class Recovery:
             "attack": self.attack,
             "attacker": self.attacker,
             "cost": None if self.cost is None else dataclasses.asdict(self.cost),
+            "may_teach": self.may_teach,
             "start": self.start.to_dict(),
             "attacked": self.attacked.to_dict(),
             "controls": {name: [score.to_dict() for score in scores] for name, scores in self.controls.items()},
@@ -166,6 +169,7 @@ class Recovery:
                     seconds=plain["seconds"],
                     attacker=plain.get("attacker", ""),
                     cost=None if plain.get("cost") is None else checked(Cost(**plain["cost"])),
+                    may_teach=plain.get("may_teach", False),
                 )
             )
             for control in recovery.controls:  # they have to be on the same questions

@@ -120,7 +120,7 @@ def _run(attack: Attack, subject: Subject, budget: Budget) -> Recovery:
         json.dumps(found.to_dict())
     except (TypeError, ValueError) as error:
         raise RmuLabError(f"The attack {attack.name!r} has details that JSON cannot hold: {sentence_of(error)}.") from None
-    return dataclasses.replace(found, attack=attack.name, attacker=attack.attacker, cost=cost)
+    return dataclasses.replace(found, attack=attack.name, attacker=attack.attacker, may_teach=attack.may_teach, cost=cost)
 
 
 def _check_base(subject: Subject) -> None:

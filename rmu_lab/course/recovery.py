@@ -12,10 +12,8 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from ..activations import captured
 from ..evaluate import Accuracy
 from ..metrics.relearning import half_back
-from ..models import decoder_blocks, final_norm
 from ..questions import cloze_prompt
 from .diagrams import INK, LABEL, NOTE, arrow, canvas
 from .exercises import Test
@@ -54,8 +52,8 @@ def attack_points_diagram() -> Figure:
         axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=NOTE, color=INK, zorder=6)
     reach = (
         ((-1.6, 1.5), (-1.6, 0.35), "ask in other words", "prompts alone"),
-        ((5.2, 1.5), (5.55, 0.1), "take one direction out\nof the states", "weights"),
-        ((9.6, 1.5), (8.1, 0.6), "read the states inside\n(probe, patch)", "weights"),
+        ((5.2, 1.5), (5.55, 0.1), "ablate one direction\nof the states", "weights, texts of the topic"),
+        ((9.6, 1.5), (8.1, 0.6), "read the states inside\n(logit lens)", "weights"),
     )
     for start, end, words, holds in reach:
         arrow(axes, start, end, ROLES["forget"].colour, width=1.8, head=12)
@@ -250,37 +248,6 @@ def relearning_figure(
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, fontsize=9, frameon=False)
     axes.set_title(title)
     return figure
-
-
-@torch.no_grad()
-def median_ranks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, wrong: bool = False
-) -> list[float]:
-    """Read each layer's output as if it were the last (the logit lens): where does an option's first token rank?
-
-    Parameters
-    ----------
-    rows
-        the questions.
-    wrong
-        follow the option after the right one instead of the right one.
-
-    Returns
-    -------
-    list of float
-        by layer, the median over the questions of the rank among all tokens; 1 is the likeliest.
-    """
-    layers, found = range(len(decoder_blocks(model))), []
-    for row in rows:
-        prompt = tokenizer(cloze_prompt(row["question"]), return_tensors="pt")
-        option = row["choices"][(row["answer"] + wrong) % len(row["choices"])]
-        answer = tokenizer(" " + option, add_special_tokens=False)["input_ids"][0]
-        with captured(model, layers) as seen:
-            model(**prompt)
-        states = torch.stack([seen[layer][0, -1] for layer in layers])  # (layers, d)
-        logits = model.get_output_embeddings()(final_norm(model)(states))
-        found.append((logits > logits[:, [answer]]).sum(dim=-1) + 1)
-    return torch.stack(found).float().median(dim=0).values.tolist()
 
 
 def some_marks(score: Accuracy, places: Iterable[int]) -> Accuracy:

@@ -88,6 +88,7 @@ def test_all_attacks_start_where_the_card_does(card, whole, model, tokenizer, re
         assert card.unlearned == accuracy(model, tokenizer, whole.questions, progress=False)
     for name, recovery in card.recoveries.items():
         assert recovery.attack == name and recovery.attacker == ATTACKS[name].attacker
+        assert recovery.may_teach == (name == "relearn text of the topic")
         assert recovery.cost.forward > 0 and (recovery.cost.backward > 0) == (name.startswith(("relearn", "soft")))
         if name not in OTHER_QUESTIONS:
             assert recovery.start == card.unlearned
@@ -137,12 +138,17 @@ def test_a_card_says_its_guarantee_and_the_worst_case_of_each_attacker(card):
     found = with_recoveries(card, little=(2, "prompts alone"), much=(30, "the weights"), some=(12, "the weights"))
     assert list(found.worst_first) == ["much", "some", "little"] and list(found.successful) == ["much", "some"]
     guarantee, reference, *worst = found.summary()
-    assert guarantee.startswith("Guarantee: suppression, not erasure. The worst of 3 attacks, much, recovers +75.0 [")
+    assert guarantee.startswith("Guarantee: suppression, not erasure. Of 3 attacks, much recovers most of those that teach")
     assert guarantee.endswith("points, where unlearning took 100.")
     assert card.model_name in reference and str(found.base) in reference
     assert worst[0].startswith("With the weights, most by much (of 2 attacks): +75.0")
     assert worst[1].startswith("With prompts alone, most by little: +5.0")
     assert [("chance" in row[3]) for row in found.table()] == [False, False, True]
+    taught = {name: dataclasses.replace(one, may_teach=name == "much") for name, one in found.recoveries.items()}
+    careful = dataclasses.replace(found, recoveries=taught)
+    assert "3 attacks, some recovers most" in careful.summary()[0] and "which may have taught it" in careful.summary()[2]
+    only = dataclasses.replace(found, recoveries={"much": taught["much"]})
+    assert only.summary()[0].endswith("shows neither suppression nor erasure.") and list(only.successful) == ["much"]
     nothing = with_recoveries(card, little=(2, "prompts alone"))
     assert nothing.successful == {} and "Guarantee: none. Of 1 attacks none brings back more" in nothing.summary()[0]
     assert with_recoveries(card).summary()[0] == "Guarantee: none. No attack was run."
@@ -301,7 +307,7 @@ def test_an_attack_of_your_own_is_one_function_and_one_line(subject, table, tmp_
     card = gauntlet(subject, only=["shouted", "prefilled"], budget=QUIET)
     assert list(card.recoveries) == ["prefilled", "shouted"]
     found, alone = card.recoveries["shouted"], shout(subject, QUIET)
-    told = {"attacker": "the weights", "cost": found.cost, "seconds": found.seconds}
+    told = {"attacker": "the weights", "cost": found.cost, "seconds": found.seconds}  # may_teach is False by default
     assert found == dataclasses.replace(alone, attack="shouted", **told)
     assert found.controls["base model"][0] == card.base and found.difference("base model").change == pytest.approx(
         alone.recovered.change - (alone.controls["base model"][1].accuracy - card.base.accuracy)
@@ -465,7 +471,7 @@ def test_cards_of_the_first_edition_get_their_attackers(tmp_path):
     card = RobustnessCard.load(STORED / "robustness/rmu_0.json")
     plain = json.loads(json.dumps(card.to_dict()))
     for recovery in plain["recoveries"].values():
-        del recovery["attacker"], recovery["cost"]
+        del recovery["attacker"], recovery["cost"], recovery["may_teach"]
     del plain["edition"]
     (tmp_path / "old.json").write_text(json.dumps(plain))
     old = RobustnessCard.load(tmp_path / "old.json")

@@ -41,7 +41,6 @@ PICTURES = {
     "equal_search": ("05_adaptive_rmu", "Points lost on test. One setting"),
     "attack_curves": ("06_adversarial_attacks", "Lowest loss over steps"),
     "relearning": ("07_knowledge_recovery", "Accuracy from 40% on: other facts"),
-    "lens": ("07_knowledge_recovery", "Median rank by layer"),
     "gauntlet": ("07_knowledge_recovery", "Ten attacks in rows"),
     "methods": ("08_comparing_methods", "Changes: on bio RMUs near"),
 }
