@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from ..errors import RmuLabError
 from ..models import block_parameters, check_trainable, decoder_blocks, plain_model
 from ..offload import require_in_memory
 from ..randomness import python_random
-from .config import MethodConfig, check_names, check_types
+from .config import MethodConfig, check_names, check_ranges, check_types
 from .distributed import launched_processes
 
 
@@ -56,12 +55,7 @@ class AllBlocksConfig(MethodConfig):
         whole = isinstance(self.layers, tuple) and self.layers and all(type(layer) is int for layer in self.layers)
         if self.layers is not None and not whole:
             raise RmuLabError(f"layers is {self.layers!r}; give a tuple of whole numbers, or None for all layers.")
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if item.name in self.positive and not 0 < value < float("inf"):
-                raise RmuLabError(f"{item.name} is {value}; give a positive number.")
-            if item.name in self.least and not self.least[item.name] <= value < float("inf"):
-                raise RmuLabError(f"{item.name} is {value}; it must be at least {self.least[item.name]}.")
+        check_ranges(self, self.positive, self.least)
 
     @staticmethod
     def check(model: PreTrainedModel, config: AllBlocksConfig) -> None:

@@ -6,9 +6,9 @@ The settings of a method are a frozen dataclass (`MethodConfig`). This module ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import RmuLabError
 from .model_settings import MODEL_SETTINGS
@@ -81,7 +81,7 @@ def check_types(config: MethodConfig) -> None:
     Raises
     ------
     RmuLabError
-        if a value is not of its field's type, or the seed is out of range.
+        if a value is not of its field's type or none of its options, or the seed is out of range.
     """
     hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
@@ -92,6 +92,8 @@ def check_types(config: MethodConfig) -> None:
             raise RmuLabError(f"{item.name} is {value!r}; give a whole number.")
         if kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise RmuLabError(f"{item.name} is {value!r}; give a number.")
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise RmuLabError(f"{item.name} is {value!r}; use one of {', '.join(map(repr, get_args(kind)))}.")
         if kind is float:
             if not abs(value) < LARGEST:
                 raise RmuLabError(f"{item.name} is {value}; give a number that float32 can hold, below {LARGEST}.")
@@ -100,6 +102,16 @@ def check_types(config: MethodConfig) -> None:
             object.__setattr__(config, item.name, tuple(value))
     if not 0 <= config.seed < SEEDS:
         raise RmuLabError(f"seed is {config.seed}; give a whole number from 0 to {SEEDS - 1}.")
+
+
+def check_ranges(config: MethodConfig, positive: Collection[str], least: Mapping[str, float]) -> None:
+    """Raise `RmuLabError` if a field of `positive` is not above 0, or one of `least` is below its least value."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name in positive and not value > 0:
+            raise RmuLabError(f"{item.name} is {value}; give a positive number.")
+        if item.name in least and not value >= least[item.name]:
+            raise RmuLabError(f"{item.name} is {value}; it must be at least {least[item.name]}.")
 
 
 def check_names(parameters: Any, otherwise: str) -> None:
@@ -175,15 +187,8 @@ class UnlearnConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, options in _CHOICES.items():
-            if getattr(self, name) not in options:
-                raise RmuLabError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(map(repr, options))}.")
-        for name in ("coefficient", "beta", "lr", "adam_epsilon"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise RmuLabError(f"{name} is {getattr(self, name)}; give a positive number.")
-        for name, least in {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}.items():
-            if not least <= getattr(self, name) < float("inf"):
-                raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        least = {"alpha": 0, "retain_noise": 0, "layer": 0, "steps": 1, "batch_size": 1, "max_length": 2}
+        check_ranges(self, ("coefficient", "beta", "lr", "adam_epsilon"), least)
         check_names(self.parameters, otherwise="the MLP's output matrix")
         lengths = self.forget_lengths
         whole = isinstance(lengths, tuple) and lengths and all(type(length) is int and length >= 2 for length in lengths)
@@ -262,12 +267,3 @@ class UnlearnConfig(MethodConfig):
         if self.forget_lengths is None:  # younger than the stored sweeps, whose rows are found again by these values
             del plain["forget_lengths"]
         return plain
-
-
-_CHOICES = {
-    "method": get_args(SteeringMethod),
-    "direction": get_args(Direction),
-    "norm_per": get_args(NormPer),
-    "loss_per": get_args(LossPer),
-    "padding_side": get_args(PaddingSide),
-}

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from ..errors import RmuLabError
 from ..models import input_device
 from ..torch_state import in_default_torch_state
 from .batches import BatchKey, TopicBatches, batch_share, counted_tokens
-from .config import MethodConfig, SteeringMethod, UnlearnConfig, check_types
+from .config import MethodConfig, SteeringMethod, UnlearnConfig, check_ranges, check_types
 from .distributed import Processes, launched_processes
 from .frozen_passes import record_batch
 from .task import FrozenPasses, Steering, Task, Trainings
@@ -143,15 +143,7 @@ class WindowMethod(MethodConfig):
 
     def __post_init__(self) -> None:
         check_types(self)
-        hints = get_type_hints(type(self))
-        for item in dataclasses.fields(self):
-            value, options = getattr(self, item.name), get_args(hints[item.name])
-            if get_origin(hints[item.name]) is Literal and value not in options:
-                raise RmuLabError(f"{item.name} is {value!r}; use one of {', '.join(map(repr, options))}.")
-            if item.name in self.positive and not value > 0:
-                raise RmuLabError(f"{item.name} is {value}; give a positive number.")
-            if item.name in self.least and not value >= self.least[item.name]:
-                raise RmuLabError(f"{item.name} is {value}; it must be at least {self.least[item.name]}.")
+        check_ranges(self, self.positive, self.least)
         self.rmu()
 
     def rmu(self) -> UnlearnConfig:

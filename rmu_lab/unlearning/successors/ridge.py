@@ -32,7 +32,7 @@ from ...errors import NotFiniteError, RmuLabError
 from ...models import block_parameters, decoder_blocks, input_device
 from ...offload import require_in_memory
 from ...torch_state import in_default_torch_state
-from ..config import MethodConfig, check_types
+from ..config import MethodConfig, check_ranges, check_types
 from ..objectives import distance_loss, token_mean, token_norms
 from ..task import Clock, DivergedError, Task, Training, Trainings
 from ..window_method import refuse_parts, refuse_several_processes
@@ -210,12 +210,7 @@ class RidgeMethod(MethodConfig):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in self.positive:
-            if not getattr(self, name) > 0:
-                raise RmuLabError(f"{name} is {getattr(self, name)}; give a positive number.")
-        for name, least in self.least.items():
-            if not getattr(self, name) >= least:
-                raise RmuLabError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        check_ranges(self, self.positive, self.least)
 
     @property
     def window(self) -> range:
