@@ -20,6 +20,7 @@ from .studied_models import STUDIED as STUDIED
 from .studied_models import StudiedModel as StudiedModel
 from .verdict_table import computed_claims as computed_claims
 from .verdicts import ARGUMENT_FAILS as ARGUMENT_FAILS
+from .verdicts import DIFFERS as DIFFERS
 from .verdicts import NOT_MEASURED as NOT_MEASURED
 from .verdicts import NOT_REPRODUCED as NOT_REPRODUCED
 from .verdicts import REPRODUCED as REPRODUCED
