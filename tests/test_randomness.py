@@ -45,13 +45,16 @@ def purposes() -> list[str]:
 def test_only_one_module_makes_generators():
     makers = {(module, name) for module, _, name in calls() if name in MAKERS}
     directions = {("unlearning/directions.py", "Generator"), ("unlearning/directions.py", "manual_seed")}
-    bootstraps = {("estimates.py", "default_rng")}  # of questions and directions: nothing is trained by them
+    # Resample questions, directions and facts: nothing is trained by them.
+    bootstraps = {("estimates.py", "default_rng"), ("metrics/tofu.py", "default_rng")}
     kept = {("attacks/fine_tune.py", "fork_rng")}  # puts the caller's stream back after another library has drawn from it
     package = {each for each in makers if each[0] != "randomness.py" and not each[0].startswith("course/")}
     assert package == directions | bootstraps | kept
     # The course draws RMU's published direction, resamples for intervals, and makes the numbers of a few checks.
     course = {module for module, _ in makers if module.startswith("course/")}
-    assert course <= {f"course/{name}.py" for name in ("confidence", "noise", "search_figures", "spread", "stored_runs")}
+    assert course <= {
+        f"course/{name}.py" for name in ("confidence", "noise", "recovery", "search_figures", "spread", "stored_runs")
+    }
 
 
 def test_each_purpose_is_used_in_one_place():
