@@ -325,19 +325,33 @@ class SuffixLoss:
         loss, gradient = self._embedding_gradient(suffix)
         return loss, gradient.norm().item()
 
+    def of_vectors(self, vectors: Tensor) -> Tensor:
+        """Compute the loss with free embeddings in the suffix's place, such as a soft prompt's; gradients flow to them.
+
+        Parameters
+        ----------
+        vectors
+            (tokens, d), on the model's input device.
+
+        Returns
+        -------
+        Tensor
+            a scalar, in nats per target token.
+        """
+        embed = self.model.get_input_embeddings()
+        with torch.no_grad():
+            behind = embed(torch.cat([self._after, self._target[:-1]]))
+            before = [] if self._cache is not None else [embed(self._before)]
+        logits, distance = self._run(torch.cat([*before, vectors.to(behind.dtype), behind])[None])
+        return torch.nn.functional.cross_entropy(logits[0], self._target) + distance[0]
+
     def _embedding_gradient(self, suffix: Tensor) -> tuple[float, Tensor]:
         """Loss, and its gradient with respect to the suffix's embeddings, (tokens, d) float32."""
-        ids = self._inputs(suffix[None].to(input_device(self.model)))
-        start = 0 if self._cache is not None else len(self._before)
-        place = slice(start, start + len(suffix))
         with torch.enable_grad():
-            embedded = self.model.get_input_embeddings()(ids).detach()
-            leaf = embedded[:, place].clone().requires_grad_()
-            whole = torch.cat([embedded[:, : place.start], leaf, embedded[:, place.stop :]], dim=1)
-            logits, distance = self._run(whole)
-            loss = torch.nn.functional.cross_entropy(logits[0], self._target) + distance[0]
+            leaf = self.model.get_input_embeddings()(suffix.to(input_device(self.model))).detach().requires_grad_()
+            loss = self.of_vectors(leaf)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        return loss.item(), gradient[0].float()
+        return loss.item(), gradient.float()
 
     def _inputs(self, suffixes: Tensor) -> Tensor:
         """Tokens from the suffix on, or from the beginning without a cache; the target's last token is never read."""

@@ -491,7 +491,7 @@ _TABLE = [
         parts=("gradients",),
         read=(measured("gradients"),),
         rule=Rule((below("token gradient, RMU / base, at the same loss", 0.1),)),
-        shown=f"{ATTACKS}#3.-Is-the-gradient-near-zero,-and-does-it-say-anything?",
+        shown=f"{ATTACKS}#4.-Is-the-gradient-near-zero?",
         shows="the gradient",
     ),
     Claim(
@@ -500,8 +500,8 @@ _TABLE = [
         plain="... and the gradient does not tell which swap helps",
         statement="... which do not tell which swap helps, as those of the base model do.",
         reported="argument",
-        protocol="The same questions: Spearman's correlation of the gains that the gradient predicts for 24 random "
-        "swaps of a token with their true gains.",
+        protocol="Twelve questions that the base model answers in words, three directions: Spearman's correlation of the "
+        "gains that the gradient predicts for 64 random swaps of a token with their true gains.",
         parts=(),
         read=(readings.read_signal,),
         rule=Rule(
@@ -510,9 +510,9 @@ _TABLE = [
                 above("base: rank correlation of predicted and true gains", 0.1),
             )
         ),
-        shown=f"{ATTACKS}#3.-Is-the-gradient-near-zero,-and-does-it-say-anything?",
+        shown=f"{ATTACKS}#4.-Is-the-gradient-near-zero?",
         shows="the gradient",
-        line=readings.ATTACKS_LINE,
+        line=readings.SUFFIXES_LINE,
     ),
     Claim(
         id="eq22-attack",
@@ -520,9 +520,8 @@ _TABLE = [
         plain="So a searched suffix does not bring the answer back",
         statement="So GCG finds no suffix that brings the answer back.",
         reported="in Li et al.: two Yi-34B questions, base broken in some 50 steps, RMU not in 2,500",
-        protocol="GCG on three forget questions, 16 steps, on RMU (suffix behind and in front) and Adaptive RMU: "
-        "is the fact said after the best suffix? The base model says all three. Argument: its first link, "
-        "gradients near zero.",
+        protocol="GCG, up to 100 steps of 64 candidates, suffixes of twelve tokens, on the same questions: is the fact said "
+        "after the best suffix? The base model says all of them. Argument: its first link, gradients near zero.",
         parts=(),
         read=(
             readings.read_suffixes,
@@ -532,10 +531,9 @@ _TABLE = [
             (below("unlearned: attacks after which the fact is said", 0.5),),
             against=(above("token gradient, RMU / base, at the same loss", 0.1),),
         ),
-        shown=f"{ATTACKS}#7.-Read-the-answers",
-        shows="read the answers",
-        line=readings.ATTACKS_LINE,
-        changed="It was split from another after both had been seen, and 16 steps of 24 candidates are few.",
+        shown=f"{ATTACKS}#8.-What-a-larger-budget-changes",
+        shows="a larger budget",
+        line=readings.SUFFIXES_LINE,
     ),
     Claim(
         id="alg1-cost",

@@ -210,37 +210,41 @@ def read_advised(study: Study) -> Numbers:
     return {f"{words}: points lost": crossed(lost(study, ADVISED, topic, wanted)) for topic, words in sets.items()}
 
 
-# -- Eq 20-22: stored by benchmarks.attacks, on SmolLM2 only ----------------------------------------------------------
+# -- Eq 20-22: stored by benchmarks.suffixes, on SmolLM2 only ---------------------------------------------------------
 
-ATTACKS_LINE = "python -m benchmarks.attacks --out data/results/gcg"
+SUFFIXES_LINE = "python -m benchmarks.suffixes --out data/results/suffixes"
 
 
-def _attacks(study: Study, name: str) -> list[dict[str, Any]]:
-    path = results_folder() / "gcg" / name
+def _suffixes(study: Study, name: str) -> list[dict[str, Any]]:
+    path = results_folder() / "suffixes" / name
     if study.model.name != MAIN or not path.is_file():
         raise not_measured(path if study.model.name == MAIN else study.folder / name, study.model.name)
     return [row for _, row in read_json_lines(path)]
 
 
 def read_signal(study: Study) -> Numbers:
-    """Read what GCG's gradient says where searches begin, on base and RMU: questions on the forgotten topic."""
-    found: dict[str, dict[str, float]] = {"base": {}, "RMU": {}}
-    for row in _attacks(study, "gains.jsonl"):
-        at_end = "{suffix}" not in row["prompt"]
-        if row["model"] in found and row["topic"] == "infectious disease" and row["among"] == "any" and at_end:
-            found[row["model"]][row["prompt"]] = row["rank_correlation"]
-    questions = sorted(found["base"].keys() & found["RMU"].keys())
-    return {
-        f"{model}: rank correlation of predicted and true gains": mean_of((by[each] for each in questions), "questions")
-        for model, by in found.items()
+    """Read what GCG's gradient says where searches begin, on base and RMU, and what it is worth in a search on RMU."""
+    gains = _suffixes(study, "gains.jsonl")
+    told = {
+        f"{model}: rank correlation of predicted and true gains": mean_of(
+            (row["rank_correlation"] for row in gains if row["model"] == model), "questions", within=(-1, 1)
+        )
+        for model in ("base", "RMU")
     }
+    ends: dict[str, dict[str, float]] = {"gradient": {}, "random": {}}
+    for row in _suffixes(study, "searches.jsonl"):
+        if row["model"] == "RMU" and row["how"] in ends:
+            ends[row["how"]][row["question"]] = row["losses"][-1]
+    both = sorted(ends["gradient"].keys() & ends["random"].keys())
+    worth = mean_of((ends["gradient"][each] - ends["random"][each] for each in both), "questions")
+    return told | {"RMU: lowest loss, search by gradient less random search (nats)": worth}
 
 
 def read_suffixes(study: Study) -> Numbers:
-    """Count after how many of GCG's searches on unlearned models the fact is said: suffixes behind and in front."""
+    """Count after how many of GCG's searches on unlearned models the fact is said."""
     said = [
         row["said"]
-        for row in _attacks(study, "attacks.jsonl")
-        if row["part"] in ("fact", "before") and row["search"] == "gradient" and row["model"] != "base"
+        for row in _suffixes(study, "searches.jsonl")
+        if row["how"] in ("gradient", "matched") and row["model"] != "base"
     ]
     return {"unlearned: attacks after which the fact is said": share_of(said, "attacks")}

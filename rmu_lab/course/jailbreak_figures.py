@@ -1,0 +1,240 @@
+"""Notebook 06's figures: what an attacker wants, what one swap is, and what searches and free embeddings came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import FancyBboxPatch
+
+from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
+from .plots import GREY, ROLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .jailbreaks import Collapsed
+
+LOOKS = {"base": "frozen", "RMU": "steered", "Adaptive RMU": "direction"}
+"""Model -> the role in whose look it is drawn."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures of the ideas
+
+
+def attacker_diagram() -> Figure:
+    """Draw what an attacker puts in and what they hope for: suffix, target, fact; taught in notebook 06."""
+    figure, axes = canvas(9.4, 3.3, (-0.2, 18.9), (-2.5, 2.6))
+    _words(axes, 0.0, 5.0, "How is malaria spread?", GREY, "the question")
+    _words(axes, 5.15, 3.0, "x  x  x  x  x", ROLES["forget"].colour, "the suffix, which the\nattacker searches for")
+    arrow(axes, (8.3, 0), (9.5, 0), INK, width=2.2, head=16)
+    _words(axes, 9.6, 4.4, "Malaria is spread by", ROLES["steered"].colour, "the target, an opening\nthat leaves the fact out")
+    _words(axes, 14.15, 4.4, "mosquito bites", ROLES["retain"].colour, "the fact, which the\nattacker wants")
+    rungs = (
+        (10.4, "1  The target's loss falls.", "steered"),
+        (13.9, "2  The model writes the target.", "steered"),
+        (18.5, "3  The model goes on to say the fact.", "retain"),
+    )
+    for height, (end, words, role) in zip((1.05, 1.6, 2.15), rungs, strict=True):
+        axes.plot([9.6, end], [height, height], color=ROLES[role].colour, linewidth=2, solid_capstyle="butt")
+        axes.text(9.4, height, words, ha="right", va="center", fontsize=LABEL, color=INK)
+    return figure
+
+
+def _words(axes: Axes, left: float, width: float, words: str, edge: str, below: str) -> None:
+    """Draw words in a box, with what they are below it."""
+    axes.add_patch(
+        FancyBboxPatch((left, -0.5), width, 1.0, boxstyle="round,pad=0,rounding_size=0.15", facecolor="white",
+                       edgecolor=edge, linewidth=1.8)
+    )  # fmt: skip
+    axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=LABEL, color=INK)
+    axes.text(left + width / 2, -0.75, below, ha="center", va="top", fontsize=NOTE, color=INK)
+
+
+def step_diagram() -> Figure:
+    """Draw one step of GCG: the gradient proposes swaps, draws pick some, the loss decides; taught in notebook 06."""
+    figure, axes = canvas(9.4, 3.5, (-0.3, 19.3), (-3.5, 2.5))
+    tokens, liked = ("x", "x", "x", "x"), (("by", "insect", "the"), ("fly", "bite", "of"), ("host", "via", "A"), ("?", "so", "is"))
+    for place, (token, proposals) in enumerate(zip(tokens, liked, strict=True)):
+        x = 0.8 + 1.7 * place
+        _token(axes, x, 1.4, token, INK)
+        for row, proposal in enumerate(proposals):
+            _token(axes, x, 0.1 - 0.85 * row, proposal, ROLES["direction"].colour)
+    axes.text(3.35, 2.2, "the suffix", ha="center", fontsize=LABEL, color=INK)
+    axes.text(3.35, -2.35, "1  At each place the gradient names the swaps\nof the largest predicted gain (here three).", ha="center",
+              va="top", fontsize=NOTE, color=INK)  # fmt: skip
+    drawn = (("x", "bite", "x", "x"), ("x", "x", "x", "so"), ("insect", "x", "x", "x"))
+    for row, (candidate, loss) in enumerate(zip(drawn, ("14.2", "15.3", "13.1"), strict=True)):
+        y = 1.4 - 1.3 * row
+        for place, token in enumerate(candidate):
+            _token(axes, 8.6 + 1.7 * place, y, token, ROLES["forget"].colour if token != "x" else GREY)
+        arrow(axes, (14.7, y), (15.7, y), INK, width=1.4)
+        axes.text(15.9, y, f"loss {loss}", va="center", fontsize=LABEL, color=INK, weight="bold" if row == 2 else "normal")
+    arrow(axes, (6.95, 0.1), (7.65, 0.1), INK, width=1.6)
+    axes.text(11.1, 2.2, "candidates, drawn at random", ha="center", fontsize=LABEL, color=INK)
+    axes.text(12.9, -2.35, "2  Each candidate has one swap. All are tried in a\nforward pass, and the lowest loss is kept.", ha="center", va="top",
+              fontsize=NOTE, color=INK)  # fmt: skip
+    return figure
+
+
+def _token(axes: Axes, x: float, y: float, word: str, edge: str) -> None:
+    axes.text(x, y, word, ha="center", va="center", fontsize=NOTE, color=INK,
+              bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": edge, "linewidth": 1.3})  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Findings
+
+
+def search_figure(runs: Mapping[str, tuple[str, Sequence[float]]], *, title: str) -> Figure:
+    """Draw the lowest loss so far over the steps of searches or of training; taught in notebook 06.
+
+    Parameters
+    ----------
+    runs
+        label -> the role in whose look it is drawn, and losses in nats per token, the start's first.
+    title
+        the finding in a sentence.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 3.5))
+    for label, (role, losses) in runs.items():
+        look = ROLES[role]
+        axes.plot(range(len(losses)), losses, color=look.colour, linestyle=look.line, linewidth=2.2, label=label)
+    axes.set(xlabel="steps", ylabel="loss of the target\n(nats per token)", ylim=(0, None))
+    axes.legend(fontsize=9)
+    axes.set_title(title)
+    return figure
+
+
+def gradient_figure(points: Mapping[str, tuple[str, np.ndarray]], *, title: str) -> Figure:
+    """Draw the norm of the suffix's gradient against the loss, a mark for each question and target; notebook 06.
+
+    Parameters
+    ----------
+    points
+        label -> role, and `gradients_beside_losses`.
+    title
+        the finding in a sentence.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 3.8))
+    for label, (role, found) in points.items():
+        look = ROLES[role]
+        axes.plot(found[:, 0], found[:, 1], look.marker, color=look.colour, markersize=7, alpha=0.75, label=label,
+                  markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+    axes.set(xlabel="loss of the target (nats per token)", ylabel="norm of the gradient", xlim=(0, None), yscale="log")
+    axes.legend(fontsize=9)
+    axes.set_title(title)
+    return figure
+
+
+def collapse_figure(found: Sequence[Collapsed], *, title: str) -> Figure:
+    """Draw the gradient's norm and the largest gain against the share of the states that is left; notebook 06.
+
+    Parameters
+    ----------
+    found
+        with the share in any order; those of 0 are left out, as a logarithm has no place for them.
+    title
+        the finding in a sentence.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 3.6))
+    shown = sorted((each for each in found if each.left > 0), key=lambda each: each.left)
+    shares = [each.left for each in shown]
+    for label, role, values in (
+        ("norm of the gradient", "steered", [each.gradient_norm for each in shown]),
+        ("largest change by 24 random swaps (nats)", "forget", [each.largest_gain for each in shown]),
+    ):
+        look = ROLES[role]
+        axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=look.marker, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="λ, the share of each state that is left (1: the trained model)")
+    axes.legend(fontsize=9)
+    axes.set_title(title)
+    return figure
+
+
+def steering_figure(panels: Mapping[str, tuple[Sequence[str], Sequence[float]]], suffix: str, *, title: str) -> Figure:
+    """Draw cos(u, h) for every token of prompts, one above the other, the suffix's in another colour; notebook 06.
+
+    Parameters
+    ----------
+    panels
+        panel title -> tokens as text, and cosines.
+    suffix
+        the token of which the suffix is made.
+    title
+        the finding in a sentence.
+    """
+    figure, column = plt.subplots(len(panels), 1, figsize=(9.4, 2.3 * len(panels) + 0.4), squeeze=False)
+    for axes, (words, (tokens, cosines)) in zip(column[:, 0], panels.items(), strict=True):
+        own = [token == suffix for token in tokens]
+        colours = [ROLES["forget" if mine else "steered"].colour for mine in own]
+        axes.bar(range(len(tokens)), cosines, color=colours, hatch=["//" if mine else "" for mine in own], edgecolor="white")
+        axes.set_xticks(range(len(tokens)), [token.strip() or "⏎" for token in tokens], rotation=60, ha="right", fontsize=9)
+        axes.set(ylim=(-0.1, 1.05), ylabel="cos(u, h)")
+        axes.set_title(words, fontweight="normal")
+        axes.grid(axis="x", visible=False)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def budget_figure(panels: Mapping[str, Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]]], *, title: str) -> Figure:
+    """Draw the lowest loss so far of stored searches: thin lines for facts, a thick one for their median; notebook 06.
+
+    Parameters
+    ----------
+    panels
+        panel title -> label -> role, and rows of `stored_searches`. A search that ended early stays where it ended.
+    title
+        the finding in a sentence.
+    """
+    figure, row = plt.subplots(1, len(panels), figsize=(9.4, 3.6), sharey=True, squeeze=False)
+    for axes, (words, kinds) in zip(row[0], panels.items(), strict=True):
+        for label, (role, found) in kinds.items():
+            look, steps = ROLES[role], max(search["config"]["num_steps"] for search in found)
+            lines = np.array([_held(search["losses"], steps) for search in found])
+            axes.plot(lines.T, color=look.colour, linewidth=0.8, alpha=0.35)
+            axes.plot(np.median(lines, axis=0), color=look.colour, linestyle=look.line, linewidth=2.6, label=label)
+        axes.set(xlabel="steps of 64 candidates", ylim=(0, None))
+        axes.set_title(words, fontweight="normal")
+        axes.legend(fontsize=9)
+    row[0][0].set_ylabel("lowest loss so far\n(nats per token)")
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def _held(losses: Sequence[float], steps: int) -> list[float]:
+    return [*losses, *[losses[-1]] * (steps + 1 - len(losses))]
+
+
+def outcome_figure(counts: Mapping[str, tuple[str, Mapping[str, int]]], of: int, *, title: str) -> Figure:
+    """Draw how many searches came how far; taught in notebook 06.
+
+    Parameters
+    ----------
+    counts
+        label -> role, and `outcomes`.
+    of
+        searches of each kind.
+    title
+        the finding in a sentence.
+    """
+    figure, axes = plt.subplots(figsize=(8.4, 3.4))
+    rungs = [*next(iter(counts.values()))[1]]
+    width = 0.8 / len(counts)
+    for number, (label, (role, found)) in enumerate(counts.items()):
+        across = np.arange(len(rungs)) + (number - (len(counts) - 1) / 2) * width
+        hatch = "//" if "random" in label else ""
+        bars = axes.bar(across, [found[rung] for rung in rungs], width * 0.92, color=ROLES[role].colour, label=label, hatch=hatch,
+                        edgecolor="white")  # fmt: skip
+        axes.bar_label(bars, fontsize=NOTE, color=INK)
+    axes.axhline(of, color=FAINT, linewidth=1.2)
+    axes.set_xticks(range(len(rungs)), rungs)
+    axes.set(ylabel=f"searches, of {of}", ylim=(0, of * 1.12))
+    axes.grid(axis="x", visible=False)
+    axes.legend(fontsize=9, loc="upper right")
+    axes.set_title(title)
+    return figure
