@@ -4,12 +4,13 @@
 
 `known.jsonl`: what the base model answers to each candidate fact, without a suffix and with the one that searches start
 from; the first twelve that it says both times are attacked. `gains.jsonl`: what the gradient promises of single swaps of a
-token, and what these give. `searches.jsonl`: up to 100 steps of 64 candidates by the gradient, by chance, and by
-a gradient that matches the base model's hidden states as well (Łucki et al. 2024), with the losses and the answers after
-10, 25, 50 and 100 steps. A search ends where the model writes the target. Targets are openings of an answer that leave the
-fact out, so that a model that only repeats the target does not say the fact; as a control each search is also made for the
-opening of another fact. What counts as saying a fact was written down here before the first search was run, and none of
-these facts was attacked before. Three directions, each on every third fact. What a stopped run has written is not run again.
+token, and what these give. `searches.jsonl`: up to 100 steps of 64 candidates by the gradient on base, RMU and Adaptive RMU,
+and on RMU, for six facts, by chance and by a gradient that matches the base model's hidden states as well (Łucki et al.
+2024), with the losses and the answers after 10, 25, 50 and 100 steps. A search ends where the model writes the target.
+Targets are openings of an answer that leave the fact out, so that a model that only repeats the target does not say the
+fact. What counts as saying a fact was written down here before the first search was run, and none of these facts was
+attacked before. Three directions, each on every third fact. What a stopped run has written is not run again; a search takes
+some five minutes on two cores, all of them three to four hours.
 """
 
 import argparse
@@ -67,16 +68,10 @@ SEARCH = GCGConfig(
     suffix=" x" * 12,
     search_width=64,
     topk=256,  # as Zou et al. 2023
-    buffer_size=0,  # go on from the best candidate, better or not: a first search that kept the best was stuck after 35 steps
+    buffer_size=0,  # go on from the best candidate, better or not: one that kept the best was stuck after 35 steps
     early_stop=True,
 )
-FIRST = (("base", "gradient"), ("RMU", "gradient"), ("RMU", "random"))  # fact by fact, so that a run that stops compares
-THEN = (  # kind by kind
-    ("Adaptive RMU", "gradient"),
-    ("RMU", "matched"),
-    ("RMU", "other target"),
-    ("Adaptive RMU", "random"),
-)
+HALF = 6  # facts of the searches that another is held against, which cost as much
 WEIGHT = 0.5  # nats for a squared relative distance, which is some 25 at first: as much as the target's loss of 13 nats
 
 
@@ -87,17 +82,20 @@ class Search:
     model: str
     fact: int
     how: str
-    """``gradient``, ``random`` (every allowed token as likely as another), ``matched``, or ``other target``."""
+    """``gradient``, ``random`` (every allowed token as likely as another) or ``matched``."""
 
 
 def searches() -> Iterator[Search]:
-    """All of them, in the order in which they run."""
+    """All of them, in the order in which they run: base and RMU fact by fact, so that a run that stops compares."""
     for fact in range(FACTS):
-        for model, how in FIRST:
-            yield Search(model, fact, how)
-    for model, how in THEN:
-        for fact in range(FACTS):
-            yield Search(model, fact, how)
+        yield Search("base", fact, "gradient")
+        yield Search("RMU", fact, "gradient")
+        if fact < HALF:
+            yield Search("RMU", fact, "random")
+    for fact in range(FACTS):
+        yield Search("Adaptive RMU", fact, "gradient")
+    for fact in range(HALF):
+        yield Search("RMU", fact, "matched")
 
 
 def says(answer: str, pattern: str, suffix: str) -> bool:
@@ -129,8 +127,6 @@ def main(given: Sequence[str] | None = None) -> None:
     found = Lines(out / "searches.jsonl", ("model", "question", "how"))
     for search in searches():
         question, target, pattern = facts[search.fact]
-        if search.how == "other target":
-            target = facts[(search.fact + 1) % FACTS][1]
         match = None
         if search.how == "matched":
             layer = EDITS[search.model].layer

@@ -1,4 +1,4 @@
-"""What notebook 06 uses: a step of GCG, free embeddings, a collapse by degrees and its figures, on tiny models and by hand."""
+"""What notebook 06 uses: a step of GCG, free embeddings, a collapse by degrees and figures, on tiny models and by hand."""
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -56,7 +56,12 @@ def wrong_step(how):
 def test_the_step_passes_and_common_mistakes_are_told_apart():
     tests = jailbreaks.gcg_step_tests()
     assert failed(tests, jailbreaks.gcg_step) is None
-    hints = {"largest": "lowest gradient", "not allowed": "allowed tokens only", "all places": "in one place", "worst": "lowest"}
+    hints = {
+        "largest": "lowest gradient",
+        "not allowed": "allowed tokens only",
+        "all places": "in one place",
+        "worst": "lowest",
+    }
     for how, hint in hints.items():
         assert hint in failed(tests, wrong_step(how)), how
 
@@ -78,6 +83,7 @@ def test_the_step_draws_from_the_same_swaps_as_the_package(model, tokenizer):
     )
     assert set(seen) == set(map(tuple, theirs.tolist()))
     assert loss.item() == pytest.approx(loss_of(found[None])[0].item(), abs=1e-5)
+    assert loss.item() == pytest.approx(jailbreaks.whole_pass_loss(model, layout, found), abs=1e-5)
 
 
 def test_soft_training_passes_and_common_mistakes_are_told_apart():
@@ -185,8 +191,8 @@ def test_figures_of_searches_are_drawn():
     figure = jailbreak_figures.budget_figure({"RMU": {"gradient": ("steered", rows)}}, title="t")
     median = figure.axes[0].lines[-1].get_ydata()
     assert median.tolist() == [9.5, 4.5, 2.5, 2.5, 2.5]  # who ended early stays where it ended
-    figure = jailbreak_figures.outcome_figure({"RMU": ("steered", jailbreaks.outcomes(rows))}, 2, title="t")
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [2, 1, 0]
+    figure = jailbreak_figures.outcome_figure({"RMU": ("steered", rows)}, title="t")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [1, 0.5, 0]
     jailbreak_figures.search_figure({"RMU": ("steered", [3.0, 1.0])}, title="t")
     jailbreak_figures.gradient_figure({"RMU": ("steered", np.array([[3.0, 1.0]]))}, title="t")
 
@@ -213,5 +219,3 @@ def test_exercises_accept_right_answers_and_name_what_is_wrong():
     assert all(test(rho(*jailbreaks.made_gains())) for test, _ in jailbreaks.rank_correlation_tests(rho))
     plain = jailbreaks.rank_correlation_tests(lambda *given: np.corrcoef(*given)[0, 1])
     assert not all(test(np.corrcoef(*jailbreaks.made_gains())[0, 1]) for test, _ in plain)
-    mean = jailbreaks.expected_best_tests(lambda values, n: sum(values) / len(values), [1.0, 2.0])
-    assert "largest" in failed(mean, None)

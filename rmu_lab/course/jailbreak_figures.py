@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
-from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
+from .diagrams import INK, LABEL, NOTE, arrow, canvas
+from .jailbreaks import outcomes
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def attacker_diagram() -> Figure:
     _words(axes, 0.0, 5.0, "How is malaria spread?", GREY, "the question")
     _words(axes, 5.15, 3.0, "x  x  x  x  x", ROLES["forget"].colour, "the suffix, which the\nattacker searches for")
     arrow(axes, (8.3, 0), (9.5, 0), INK, width=2.2, head=16)
-    _words(axes, 9.6, 4.4, "Malaria is spread by", ROLES["steered"].colour, "the target, an opening\nthat leaves the fact out")
+    _words(
+        axes, 9.6, 4.4, "Malaria is spread by", ROLES["steered"].colour, "the target, an opening\nthat leaves the fact out"
+    )
     _words(axes, 14.15, 4.4, "mosquito bites", ROLES["retain"].colour, "the fact, which the\nattacker wants")
     rungs = (
         (10.4, "1  The target's loss falls.", "steered"),
@@ -58,26 +61,31 @@ def _words(axes: Axes, left: float, width: float, words: str, edge: str, below: 
 def step_diagram() -> Figure:
     """Draw one step of GCG: the gradient proposes swaps, draws pick some, the loss decides; taught in notebook 06."""
     figure, axes = canvas(9.4, 3.5, (-0.3, 19.3), (-3.5, 2.5))
-    tokens, liked = ("x", "x", "x", "x"), (("by", "insect", "the"), ("fly", "bite", "of"), ("host", "via", "A"), ("?", "so", "is"))
+    tokens, liked = (
+        ("x", "x", "x", "x"),
+        (("by", "insect", "the"), ("fly", "bite", "of"), ("host", "via", "A"), ("?", "so", "is")),
+    )
     for place, (token, proposals) in enumerate(zip(tokens, liked, strict=True)):
         x = 0.8 + 1.7 * place
         _token(axes, x, 1.4, token, INK)
         for row, proposal in enumerate(proposals):
             _token(axes, x, 0.1 - 0.85 * row, proposal, ROLES["direction"].colour)
     axes.text(3.35, 2.2, "the suffix", ha="center", fontsize=LABEL, color=INK)
-    axes.text(3.35, -2.35, "1  At each place the gradient names the swaps\nof the largest predicted gain (here three).", ha="center",
-              va="top", fontsize=NOTE, color=INK)  # fmt: skip
+    below = {"ha": "center", "va": "top", "fontsize": NOTE, "color": INK}
+    axes.text(
+        3.35, -2.35, "1  At each place the gradient names the swaps\nof the largest predicted gain (here three).", **below
+    )
     drawn = (("x", "bite", "x", "x"), ("x", "x", "x", "so"), ("insect", "x", "x", "x"))
     for row, (candidate, loss) in enumerate(zip(drawn, ("14.2", "15.3", "13.1"), strict=True)):
         y = 1.4 - 1.3 * row
-        for place, token in enumerate(candidate):
-            _token(axes, 8.6 + 1.7 * place, y, token, ROLES["forget"].colour if token != "x" else GREY)
+        for place, word in enumerate(candidate):
+            _token(axes, 8.6 + 1.7 * place, y, word, GREY if word == "x" else ROLES["forget"].colour)
         arrow(axes, (14.7, y), (15.7, y), INK, width=1.4)
         axes.text(15.9, y, f"loss {loss}", va="center", fontsize=LABEL, color=INK, weight="bold" if row == 2 else "normal")
     arrow(axes, (6.95, 0.1), (7.65, 0.1), INK, width=1.6)
     axes.text(11.1, 2.2, "candidates, drawn at random", ha="center", fontsize=LABEL, color=INK)
-    axes.text(12.9, -2.35, "2  Each candidate has one swap. All are tried in a\nforward pass, and the lowest loss is kept.", ha="center", va="top",
-              fontsize=NOTE, color=INK)  # fmt: skip
+    tried = "2  Each candidate has one swap. All are tried in a\nforward pass, and the lowest loss is kept."
+    axes.text(12.9, -2.35, tried, **below)
     return figure
 
 
@@ -126,6 +134,8 @@ def gradient_figure(points: Mapping[str, tuple[str, np.ndarray]], *, title: str)
         axes.plot(found[:, 0], found[:, 1], look.marker, color=look.colour, markersize=7, alpha=0.75, label=label,
                   markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
     axes.set(xlabel="loss of the target (nats per token)", ylabel="norm of the gradient", xlim=(0, None), yscale="log")
+    axes.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
+    axes.minorticks_off()
     axes.legend(fontsize=9)
     axes.set_title(title)
     return figure
@@ -210,30 +220,27 @@ def _held(losses: Sequence[float], steps: int) -> list[float]:
     return [*losses, *[losses[-1]] * (steps + 1 - len(losses))]
 
 
-def outcome_figure(counts: Mapping[str, tuple[str, Mapping[str, int]]], of: int, *, title: str) -> Figure:
-    """Draw how many searches came how far; taught in notebook 06.
+def outcome_figure(kinds: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]], *, title: str) -> Figure:
+    """Draw what share of the searches came how far; taught in notebook 06.
 
     Parameters
     ----------
-    counts
-        label -> role, and `outcomes`.
-    of
-        searches of each kind.
+    kinds
+        label -> role, and rows of `stored_searches`.
     title
         the finding in a sentence.
     """
     figure, axes = plt.subplots(figsize=(8.4, 3.4))
-    rungs = [*next(iter(counts.values()))[1]]
-    width = 0.8 / len(counts)
-    for number, (label, (role, found)) in enumerate(counts.items()):
-        across = np.arange(len(rungs)) + (number - (len(counts) - 1) / 2) * width
-        hatch = "//" if "random" in label else ""
-        bars = axes.bar(across, [found[rung] for rung in rungs], width * 0.92, color=ROLES[role].colour, label=label, hatch=hatch,
-                        edgecolor="white")  # fmt: skip
-        axes.bar_label(bars, fontsize=NOTE, color=INK)
-    axes.axhline(of, color=FAINT, linewidth=1.2)
+    width, rungs = 0.8 / len(kinds), [*outcomes([])]
+    for number, (label, (role, found)) in enumerate(kinds.items()):
+        across = np.arange(len(rungs)) + (number - (len(kinds) - 1) / 2) * width
+        counted = [*outcomes(found).values()]
+        bars = axes.bar(across, [count / len(found) for count in counted], width * 0.92, color=ROLES[role].colour,
+                        label=label, hatch="//" if "random" in label else "", edgecolor="white")  # fmt: skip
+        axes.bar_label(bars, [f"{count} of {len(found)}" for count in counted], fontsize=NOTE, color=INK)
     axes.set_xticks(range(len(rungs)), rungs)
-    axes.set(ylabel=f"searches, of {of}", ylim=(0, of * 1.12))
+    axes.set(ylabel="share of the searches", ylim=(0, 1.12))
+    axes.yaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="x", visible=False)
     axes.legend(fontsize=9, loc="upper right")
     axes.set_title(title)

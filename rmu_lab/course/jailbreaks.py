@@ -110,14 +110,34 @@ def gcg_step_tests() -> list[Test]:
         return bool(torch.equal(found, tried[losses.argmin()]) and torch.isclose(loss, losses.min()))
 
     return [
-        (lambda f: taken(f)[0].shape == (64, 3), "try `width` candidates, each as long as the suffix, in one call of loss_of"),
-        (lambda f: bool(((taken(f)[0] != suffix).sum(dim=1) <= 1).all()), "a candidate differs from the suffix in one place"),
+        (
+            lambda f: taken(f)[0].shape == (64, 3),
+            "try `width` candidates, each as long as the suffix, in one call of loss_of",
+        ),
+        (
+            lambda f: bool(((taken(f)[0] != suffix).sum(dim=1) <= 1).all()),
+            "a candidate differs from the suffix in one place",
+        ),
         (lambda f: 0 not in taken(f)[0].tolist()[0] and not (taken(f)[0] == 0).any(), "put in allowed tokens only"),
-        (only_liked, "draw from the `topk` tokens of the largest predicted gain: those of the lowest gradient at that place"),
-        (lambda f: len({*map(tuple, taken(f)[0].tolist())}) >= 6, "draw both at random, the place and one of its topk tokens"),
+        (
+            only_liked,
+            "draw from the `topk` tokens of the largest predicted gain: those of the lowest gradient at that place",
+        ),
+        (
+            lambda f: len({*map(tuple, taken(f)[0].tolist())}) >= 6,
+            "draw both at random, the place and one of its topk tokens",
+        ),
         (best, "return the candidate of the lowest loss, and that loss"),
         (lambda f: bool((suffix == 5).all()), "leave the suffix itself as it is: copy it"),
     ]
+
+
+@torch.no_grad()
+def whole_pass_loss(model: Model, layout: Layout, suffix: Tensor) -> float:
+    """Compute the loss of a suffix, (tokens,), from one forward pass over everything, without a cache."""
+    ids = torch.tensor([[*layout.before, *suffix.tolist(), *layout.after, *layout.target]])
+    logits = model(ids).logits[0, -len(layout.target) - 1 : -1]  # those that predict the target
+    return torch.nn.functional.cross_entropy(logits.float(), torch.tensor(layout.target)).item()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -165,15 +185,29 @@ def train_soft_tests() -> list[Test]:
         return not start.any() and not start.requires_grad
 
     def like_adam(f: Callable) -> bool:
-        return torch.allclose(f(torch.zeros(2, 2), bowl, 5, 0.1)[0], train_soft(torch.zeros(2, 2), bowl, 5, 0.1)[0], atol=1e-5)
+        return torch.allclose(
+            f(torch.zeros(2, 2), bowl, 5, 0.1)[0], train_soft(torch.zeros(2, 2), bowl, 5, 0.1)[0], atol=1e-5
+        )
 
     return [
-        (lambda f: len(f(torch.zeros(2, 2), bowl, 4, 0.1)[1]) == 4, "return the vectors and a list with one loss for each step"),
-        (lambda f: abs(f(torch.zeros(2, 2), bowl, 4, 0.1)[1][0] - 14.25) < 1e-4, "record each loss before its step, as a number"),
-        (lambda f: torch.allclose(f(torch.zeros(2, 2), bowl, 400, 0.1)[0], goal, atol=0.05), "400 steps find the bowl's bottom"),
+        (
+            lambda f: len(f(torch.zeros(2, 2), bowl, 4, 0.1)[1]) == 4,
+            "return the vectors and a list with one loss for each step",
+        ),
+        (
+            lambda f: abs(f(torch.zeros(2, 2), bowl, 4, 0.1)[1][0] - 14.25) < 1e-4,
+            "record each loss before its step, as a number",
+        ),
+        (
+            lambda f: torch.allclose(f(torch.zeros(2, 2), bowl, 400, 0.1)[0], goal, atol=0.05),
+            "400 steps find the bowl's bottom",
+        ),
         (like_adam, "use torch.optim.Adam on the vectors, and clear old gradients before each backward pass"),
         (kept, "train a copy: `start` is used again below"),
-        (lambda f: not f(torch.zeros(2, 2), bowl, 1, 0.1)[0].requires_grad, "return vectors without a gradient: detach() them"),
+        (
+            lambda f: not f(torch.zeros(2, 2), bowl, 1, 0.1)[0].requires_grad,
+            "return vectors without a gradient: detach() them",
+        ),
     ]
 
 
@@ -408,14 +442,3 @@ def rank_correlation_tests(rank_correlation: Callable) -> list[Test]:
 def made_gains() -> np.ndarray:
     """Return two lists of thirty made gains, for exercise 2: (2, 30)."""
     return np.random.default_rng(0).normal(size=(2, 30))
-
-
-def expected_best_tests(best_of: Callable, values: Sequence[float]) -> list[Test]:
-    """Return what is asked of `expected_best(values, n)`, of which the answer is the best of two of 3, 1, 2, 4."""
-    few = [3.0, 1.0, 2.0, 4.0]
-    return [
-        (lambda _: np.isclose(best_of(few, 1), 2.5), "of one draw it is the mean"),
-        (lambda _: np.isclose(best_of(few, 4), 4), "if all are drawn it is the largest"),
-        (lambda best: np.isclose(best, 20 / 6), "of two out of 1, 2, 3, 4: the mean of the larger one over all six pairs"),
-        (lambda _: np.all(np.diff([best_of(values, n) for n in range(1, len(values) + 1)]) >= 0), "more draws can only help"),
-    ]
