@@ -195,7 +195,7 @@ def crossed(
     statistic = statistic or (lambda means: means.mean(axis=1))
     _, directions, questions = values.shape
     random = np.random.default_rng(seed)
-    drawn = [_weights(random, n, draws) for n in (directions, questions)]
+    drawn = [bootstrap_weights(random, n, draws) for n in (directions, questions)]
     means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
     value = float(statistic(values.mean(axis=(1, 2))[None])[0])
     low, high = np.quantile(statistic(means), [0.025, 0.975])
@@ -203,8 +203,8 @@ def crossed(
     return Number(value, min(float(low), value), max(float(high), value), questions, over)
 
 
-def _weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:
-    """(draws, n) weights of n things drawn anew, each draw's sum 1."""
+def bootstrap_weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:
+    """Return (draws, n) weights of n things drawn anew, each draw's sum 1, widened as in `crossed`."""
     weights = random.multinomial(n, np.full(n, 1 / n), size=draws) / n
     return 1 / n + (weights - 1 / n) * (n / max(1, n - 1)) ** 0.5
 
