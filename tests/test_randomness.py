@@ -46,7 +46,11 @@ def test_only_one_module_makes_generators():
     makers = {(module, name) for module, _, name in calls() if name in MAKERS}
     directions = {("unlearning/directions.py", "Generator"), ("unlearning/directions.py", "manual_seed")}
     # Resample questions, directions and facts: nothing is trained by them.
-    bootstraps = {("estimates.py", "default_rng"), ("metrics/tofu.py", "default_rng")}
+    bootstraps = {
+        ("estimates.py", "default_rng"),
+        ("metrics/tofu.py", "default_rng"),
+        ("metrics/separation.py", "default_rng"),
+    }
     kept = {("attacks/fine_tune.py", "fork_rng")}  # puts the caller's stream back after another library has drawn from it
     package = {each for each in makers if each[0] != "randomness.py" and not each[0].startswith("course/")}
     assert package == directions | bootstraps | kept

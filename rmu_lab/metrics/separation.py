@@ -71,7 +71,7 @@ def crossed_auc(suppressed: np.ndarray, never_knew: np.ndarray, *, seed: int = 0
     above, below = np.atleast_2d(np.asarray(suppressed, dtype=float)), np.asarray(never_knew, dtype=float)
     if below.ndim != 1 or len(below) < 2 or above.shape[-1] != len(below):
         raise RmuLabError(
-            f"The values have the shapes {above.shape} and {below.shape}; give (directions, facts) and (facts,), two or more."
+            f"The values have shapes {above.shape} and {below.shape}; give (directions, facts) and (facts,), two or more."
         )
     if not (np.isfinite(above).all() and np.isfinite(below).all()):
         raise RmuLabError("A value is not finite; an area takes finite ones.")
