@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def main(given: Sequence[str] | None = None) -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
-    out = parser.parse_args(given).out
+    parser.add_argument("--share", default="1/1", help="K/N: the K-th of N shares, for N processes at once")
+    arguments = parser.parse_args(given)
+    out, (share, of) = arguments.out, map(int, arguments.share.split("/"))
     model, tokenizer = load_model("smollm2-135m", device="cpu")
 
     @cache
@@ -125,7 +128,7 @@ def main(given: Sequence[str] | None = None) -> None:
             with on(name, fact):
                 gains.add(lambda: measured_gains(model, tokenizer, question, target), model=name, question=question)  # noqa: B023
     found = Lines(out / "searches.jsonl", ("model", "question", "how"))
-    for search in searches():
+    for search in islice(searches(), share - 1, None, of):
         question, target, pattern = facts[search.fact]
         match = None
         if search.how == "matched":
