@@ -71,7 +71,7 @@ def step_diagram() -> Figure:
         for row, proposal in enumerate(proposals):
             _token(axes, x, 0.1 - 0.85 * row, proposal, ROLES["direction"].colour)
     axes.text(3.35, 2.2, "the suffix", ha="center", fontsize=LABEL, color=INK)
-    below = {"ha": "center", "va": "top", "fontsize": NOTE, "color": INK}
+    below: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": NOTE, "color": INK}
     axes.text(
         3.35, -2.35, "1  At each place the gradient names the swaps\nof the largest predicted gain (here three).", **below
     )

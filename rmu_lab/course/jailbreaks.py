@@ -19,6 +19,7 @@ from ..attacks.suffixes import PLACE, Layout, SuffixLoss, decoded, prompt_text
 from ..files import read_json_lines, results_folder
 from ..generation import write_greedily
 from ..tokens import open_tokens
+from ..unlearning.config import UnlearnConfig
 from .exercises import Test
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ PLACES = " x" * 8
 def under(model: Model, result: UnlearnResult | None) -> AbstractContextManager:
     """Return a block in which the model carries an edit, or is the base model where there is none."""
     return nullcontext() if result is None else result.applied(model)
+
+
+def steering_of(result: UnlearnResult) -> UnlearnConfig:
+    """Return the settings of an edit that steers.
+
+    Raises
+    ------
+    ValueError
+        if it is of another method.
+    """
+    if not isinstance(result.config, UnlearnConfig):
+        raise ValueError(f"The edit is one of {result.config.method}; give one of RMU or Adaptive RMU.")
+    return result.config
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -309,7 +323,7 @@ class Collapse:
     def at(self, left: float) -> Collapsed:
         """Measure with a share lambda of each state left: 1 is the trained model, 0 the exact collapse; each once."""
         if left not in self._found:
-            config = self.result.config
+            config = steering_of(self.result)
             aim = config.coefficient * self.result.directions["forget"]
 
             def push(hidden: Tensor) -> Tensor:
@@ -369,7 +383,7 @@ def steering(
     ids = [*layout.before, *layout.suffix, *layout.after, *layout.target]
     opening = prompt_text(tokenizer, PLACE, PLACE, chat_template=True)[0].split(PLACE)[0]  # the template's own words
     first = len(open_tokens(tokenizer, [opening], special=False)[0]) if opening else 0
-    layer = result.config.layer
+    layer = steering_of(result).layer
     with result.applied(model), captured(model, [layer], stop=True) as seen, torch.no_grad():
         model(torch.tensor([ids]))
     cosines = torch.cosine_similarity(seen[layer][0, first:].float(), result.directions["forget"], dim=-1)
