@@ -1,0 +1,84 @@
+"""The league's picture: what each entry disturbs against how soon it comes back. The one module here that needs matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..errors import RmuLabError
+from .entries import REFERENCE
+from .table import Standing, UnderAttack
+
+TOLD, OTHER, OWN = "#B3261E", "#5F6B7A", "#00508f"
+
+
+def league_figure(table: Sequence[Standing]) -> Figure:
+    """Draw points lost on general questions against R50, each with its 95% interval: a column for each attack, a row for
+    each budget.
+
+    What is not reached stands in a band above the longest R50, with an arrow. Entries of which nothing is known to be lost
+    have no R50, and are named below the panel.
+
+    Parameters
+    ----------
+    table
+        of `league_table`.
+
+    Raises
+    ------
+    RmuLabError
+        if no entry was attacked.
+    """
+    attacks = list(dict.fromkeys(attack for one in table for attack in one.attacks))
+    budgets = sorted({one.budget for one in table})
+    if not attacks:
+        raise RmuLabError("No entry of the table was attacked, so there is nothing to draw; give a whole league.")
+    figure = Figure(figsize=(5.6 * len(attacks), 4.6 * len(budgets)), dpi=120, layout="constrained")
+    panels = figure.subplots(len(budgets), len(attacks), squeeze=False, sharex=True, sharey="col")
+    for row, budget in zip(panels, budgets, strict=True):
+        for axes, attack in zip(row, attacks, strict=True):
+            _panel(axes, [one for one in table if one.budget == budget and attack in one.attacks], attack)
+            axes.set_title(f"{attack}, at {budget:g} nats a token", loc="left", fontsize=10, fontweight="bold")
+    handles = [
+        Line2D([], [], color=OWN, marker="D", label="RMU"),
+        Line2D([], [], color=TOLD, marker="o", label="told apart from RMU (Holm)"),
+        Line2D([], [], color=OTHER, marker="s", markerfacecolor="white", label="not told apart"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
+def _panel(axes: Axes, standings: Sequence[Standing], attack: str) -> None:
+    drawn = [(one, one.attacks[attack]) for one in standings if one.attacks[attack].r50 is not None]
+    ends = [end for _, found in drawn for end in _ends(found) if math.isfinite(end)]
+    top = 2 * max(ends, default=100.0)
+    if any(math.isinf(end) for _, found in drawn for end in _ends(found)):
+        axes.axhspan(top / 1.3, top * 1.3, color="#eeeeee", zorder=0)
+        axes.text(0.01, top, "not reached", transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=OTHER)
+    for one, found in drawn:
+        colour, marker = (OWN, "D") if one.entry == REFERENCE else (TOLD, "o") if found.told_apart else (OTHER, "s")
+        value, low, high = (min(end, top) for end in _ends(found))
+        x = one.general
+        assert x is not None  # noqa: S101 - what was attacked was scored
+        axes.plot([x.low, x.high], [value, value], color=colour, linewidth=1, alpha=0.6)
+        axes.plot([x.value, x.value], [low, high], color=colour, linewidth=1, alpha=0.6)
+        if math.isinf(_ends(found)[2]):
+            axes.plot(x.value, top, "^", color=colour, markersize=4)
+        face = "white" if marker == "s" else colour
+        axes.plot(x.value, value, marker, color=colour, markerfacecolor=face, markersize=6)
+        axes.annotate(one.entry, (x.value, value), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+    axes.set_yscale("log")
+    axes.set(xlabel="points lost on general questions", ylabel="R50: tokens until half is back")
+    axes.spines[["top", "right"]].set_visible(False)
+    left_out = [one.entry for one in standings if one.attacks[attack].r50 is None]
+    if left_out:
+        axes.text(0.0, -0.2, f"nothing lost: {', '.join(left_out)}", transform=axes.transAxes, fontsize=7, color=OTHER)
+
+
+def _ends(found: UnderAttack) -> tuple[float, float, float]:
+    assert found.r50 is not None  # noqa: S101 - asked only of what has one
+    return found.r50.value, found.r50.low, found.r50.high
