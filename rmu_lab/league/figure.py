@@ -1,4 +1,4 @@
-"""The league's picture: what each entry disturbs against how soon it comes back. The one module here that needs matplotlib."""
+"""The league's picture: what each entry disturbs against how soon it comes back. It alone needs matplotlib."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ TOLD, OTHER, OWN = "#B3261E", "#5F6B7A", "#00508f"
 
 
 def league_figure(table: Sequence[Standing]) -> Figure:
-    """Draw points lost on general questions against R50, each with its 95% interval: a column for each attack, a row for
-    each budget.
+    """Draw points lost on general questions against R50, each with its 95% interval.
 
-    What is not reached stands in a band above the longest R50, with an arrow. Entries of which nothing is known to be lost
-    have no R50, and are named below the panel.
+    There is a column of panels for each attack, and a row for each budget. What is not reached stands in a band above the
+    longest R50, with an arrow. Entries of which nothing is known to be lost have no R50, and are named below their panel.
 
     Parameters
     ----------

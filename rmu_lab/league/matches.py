@@ -23,8 +23,6 @@ from .tuning import chosen, config_in, edits_of, tune
 
 BASE = "base"
 """The name of the model before unlearning in a league's rows."""
-PROPERTY_TEXTS = 16
-"""Forget texts on which the properties of an edit are measured."""
 
 
 def play_base(material: Material, settings: LeagueSettings, stores: Stores) -> dict[str, Any]:
@@ -66,8 +64,8 @@ def play_entry(
     -------
     list of dict
         rows with ``entry``, ``budget`` and ``seed``; ``strength`` and ``divergence``; the scores ``topic`` and ``general``;
-        ``properties``; and by attack its ``lr``, the step ``end`` at which it did best on dev, and its ``curve``. A row of an
-        edit that failed has an ``error`` instead. None if no trial can be scaled to every budget.
+        ``properties``; and by attack its ``lr``, the step ``end`` at which it did best on dev, and its ``curve``. A row of
+        an edit that failed has an ``error`` instead. There are no rows if no trial can be scaled to every budget.
     """
     settings, stores = settings or LeagueSettings(), stores or Stores.in_folder()
     play_base(material, settings, stores)
@@ -86,7 +84,7 @@ def play_entry(
             for attack in material.attacks:
                 match.rate(budget, attack)
     rows = [match.row(budget, seed) for seed in settings.seeds for budget in settings.budgets]
-    for row in rows:
+    for row in rows if settings.controls else ():
         for attack, found in row.get("attacks", {}).items():
             match.control(attack, found["lr"])
     return rows
@@ -175,7 +173,8 @@ class _Match:
         model, tokenizer, material = self.material.model, self.material.tokenizer, self.material
         rates = {attack: self.rate(budget, attack) for attack in material.attacks}
         scaled = self.scaled(seed, budget)
-        described = edit_properties(model, tokenizer, scaled.result, material.forget[:PROPERTY_TEXTS])
+        texts = material.forget[: self.settings.property_texts]
+        described = edit_properties(model, tokenizer, scaled.result, texts)
         attacks: dict[str, Any] = {}
         with scaled.result.applied(model):
             topic, general = (

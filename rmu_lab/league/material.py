@@ -69,7 +69,8 @@ class Material:
         attacks = [[name, *map(_plain, dataclasses.astuple(one))] for name, one in self.attacks.items()]
         texts = [_plain(rows) for rows in (self.forget, self.retain, self.held_out)]
         asked = [_plain(rows) for rows in (self.dev_topic, self.dev_general, self.topic, self.general)]
-        known = [self.model.name_or_path, texts, asked, attacks, settings.to_dict()]
+        how = {name: value for name, value in settings.to_dict().items() if name != "controls"}  # which changes no row
+        known = [self.model.name_or_path, texts, asked, attacks, how]
         return digest([json.dumps(known, sort_keys=True)])[:12]
 
 

@@ -15,13 +15,21 @@ from .matches import play_base, play_entry
 from .material import Material, league_material
 from .settings import LeagueSettings
 
-MINI = LeagueSettings(budgets=(0.2,), seeds=(350,), steps=(1, 2, 4, 8), halving=(4,), rates=(2e-4, 4e-4, 8e-4))
+MINI = LeagueSettings(
+    budgets=(0.1,),
+    seeds=(350,),
+    steps=(1, 2, 4, 8),
+    halving=(4,),
+    rates=(2e-4, 8e-4),
+    property_texts=8,
+    controls=False,
+)
 """One budget, one direction, on which the attacker's rate is searched too, and eight steps."""
 
 
 def mini_material(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Material:
     """Return the course's material with few questions and texts, and one attack."""
-    return league_material(model, tokenizer, dev=24, test=48, held_out=16, attacks=("unrelated",))
+    return league_material(model, tokenizer, dev=24, test=40, held_out=16, attacks=("unrelated",))
 
 
 def mini_league(
@@ -43,7 +51,7 @@ def mini_league(
     methods
         names of methods, classes of settings, or settings, of which each is played as it is.
     material
-        by default the course's, with 48 test questions of each kind and one attack.
+        by default the course's, with 40 test questions of each kind and one attack.
     settings
         by default one budget, one direction and eight steps of relearning.
     stores

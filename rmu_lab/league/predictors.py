@@ -85,11 +85,7 @@ def which_property_predicts(table: Sequence[Standing]) -> list[PropertyTest]:
 
 def _tested(name: str, budget: float, attack: str, pairs: Sequence[tuple[float, float]]) -> PropertyTest:
     ranks = list(zip(*(map(float, rankdata(side)) for side in zip(*pairs, strict=True)), strict=True))
-    over = "methods"
-    if abs(spearman(pairs)) < 1 - 1e-12:
-        correlation = correlation_of(ranks, over)
-    else:  # Fisher's interval has no width there
-        correlation = Number(round(spearman(pairs)), *sorted((round(spearman(pairs)),) * 2), len(pairs), over)
+    correlation = correlation_of(ranks, "methods")
     p = float(spearmanr(*zip(*pairs, strict=True)).pvalue)
     return PropertyTest(name, budget, attack, len(pairs), correlation, p, False, _held_out(pairs))
 

@@ -22,8 +22,9 @@ class LeagueSettings:
         at construction, if a value is out of its range.
     """
 
-    budgets: tuple[float, ...] = (0.05, 0.2)
-    """Divergences from the base model on held-out texts that every edit is scaled to, in nats a token."""
+    budgets: tuple[float, ...] = (0.05, 0.15)
+    """Divergences from the base model on held-out texts that every edit is scaled to, in nats a token. An edit of SmolLM2 by
+    Adaptive RMU at its defaults has about the first."""
     dev_seed: int = 350
     """Of the edits on which settings, and the attacker's learning rate, are chosen."""
     seeds: tuple[int, ...] = (351, 352, 353)
@@ -38,6 +39,10 @@ class LeagueSettings:
     """General accuracy that the attacker may lose, as a share."""
     trained: Trained = "all"
     """What the attacker trains: ``"all"`` or ``"lora"``, but not ``"edited"``, which is something else for each entry."""
+    property_texts: int = 16
+    """Forget texts on which the properties of an edit are measured."""
+    controls: bool = True
+    """Whether the base model is fine-tuned at each rate that is found, too."""
 
     def __post_init__(self) -> None:
         for name in ("budgets", "seeds", "steps", "halving", "rates"):
@@ -47,6 +52,8 @@ class LeagueSettings:
                 raise RmuLabError(f"{name} is {values}; give one at least, and each once.")
         if not all(0 < budget < math.inf for budget in self.budgets):
             raise RmuLabError(f"budgets is {self.budgets}; give positive numbers of nats a token.")
+        if self.property_texts < 1:
+            raise RmuLabError(f"property_texts is {self.property_texts}; give a whole number from 1.")
         if not set(self.halving) <= set(self.steps):
             raise RmuLabError(f"halving is {self.halving}; take its steps out of `steps`, {self.steps}.")
         if self.trained == "edited":

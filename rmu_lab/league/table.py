@@ -1,7 +1,7 @@
-"""The table of a league: what each entry forgets and disturbs at each budget, how soon it comes back, and what is told from RMU.
+"""The table of a league: what each entry forgets and disturbs at each budget, how soon it is back, and who differs from RMU.
 
-Questions and directions are resampled together (`rmu_lab.estimates.crossed`); all comparisons with RMU carry one correction by
-Holm.
+Questions and directions are resampled together (`rmu_lab.estimates.crossed`); all comparisons with RMU carry one correction,
+Holm's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -121,13 +121,17 @@ def league_table(rows: Iterable[Mapping[str, Any]]) -> list[Standing]:
     base = next((row for row in rows if row["entry"] == BASE), None)
     if base is None:
         raise RmuLabError("The row of the base model is missing; give all rows of a league.")
-    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    groups: dict[_Place, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["entry"] != BASE:
             groups.setdefault((row["entry"], row["budget"]), []).append(row)
-    groups = {key: sorted(group, key=lambda row: row["seed"]) for key, group in groups.items()}
-    found = [_standing(*key, group, base) for key, group in groups.items()]
-    return _told_apart([_compared(one, groups, base) for one in found])
+    groups = {place: sorted(group, key=lambda row: row["seed"]) for place, group in groups.items()}
+    table = {place: _standing(*place, group, base) for place, group in groups.items()}
+    return _told_apart(_compared(table, groups, base))
+
+
+_Place: TypeAlias = tuple[str, float]
+"""An entry's name, and a budget."""
 
 
 def _standing(entry: str, budget: float, group: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> Standing:
@@ -160,43 +164,39 @@ def _under_attack(name: str, group: Sequence[Mapping[str, Any]], base: Mapping[s
 
 
 def _compared(
-    one: Standing, groups: Mapping[tuple[str, float], Sequence[Mapping[str, Any]]], base: Mapping[str, Any]
-) -> Standing:
-    """The standing with each R50 beside RMU's, where both have one and were played with the same seeds."""
-    theirs = groups.get((REFERENCE, one.budget), ())
-    if one.entry == REFERENCE or one.error or not theirs or any("error" in row for row in theirs):
-        return one
-    reference = _standing(REFERENCE, one.budget, theirs, base)
-    attacks = dict(one.attacks)
-    for name, found in one.attacks.items():
-        other = reference.attacks.get(name)
-        if found.r50 is None or other is None or other.r50 is None or reference.seeds != one.seeds:
-            continue
-        own = _curves(name, groups[one.entry, one.budget])
-        ratio, p = half_back_ratio(own, _curves(name, theirs), _base_score(name, base))
-        attacks[name] = dataclasses.replace(found, ratio=ratio, p=p)
-    return dataclasses.replace(one, attacks=attacks)
+    table: Mapping[_Place, Standing], groups: Mapping[_Place, Sequence[Mapping[str, Any]]], base: Mapping[str, Any]
+) -> list[Standing]:
+    """The table with each R50 beside RMU's, where both have one and were played with the same seeds."""
+    found = []
+    for place, one in table.items():
+        reference, attacks = table.get((REFERENCE, one.budget)), dict(one.attacks)
+        for name, under in one.attacks.items():
+            other = None if reference is None or reference is one else reference.attacks.get(name)
+            if reference is None or other is None or other.r50 is None or under.r50 is None or reference.seeds != one.seeds:
+                continue
+            ours, theirs = (_curves(name, groups[each]) for each in (place, (REFERENCE, one.budget)))
+            ratio, p = half_back_ratio(ours, theirs, _base_score(name, base))
+            attacks[name] = dataclasses.replace(under, ratio=ratio, p=p)
+        found.append(dataclasses.replace(one, attacks=attacks))
+    return found
 
 
 def _told_apart(table: Sequence[Standing]) -> list[Standing]:
     """The table with Holm's correction over all its comparisons."""
-    names = {
-        (place, attack): found.p
+    tests = {
+        f"{place} {attack}": found.p
         for place, one in enumerate(table)
         for attack, found in one.attacks.items()
         if found.p is not None
     }
-    kept = holm({f"{place} {attack}": p for (place, attack), p in names.items()})
-    return [
-        dataclasses.replace(
-            one,
-            attacks={
-                attack: dataclasses.replace(found, told_apart=f"{place} {attack}" in kept)
-                for attack, found in one.attacks.items()
-            },
-        )
-        for place, one in enumerate(table)
-    ]
+    kept, marked = holm(tests), []
+    for place, one in enumerate(table):
+        attacks = {
+            attack: dataclasses.replace(found, told_apart=f"{place} {attack}" in kept)
+            for attack, found in one.attacks.items()
+        }
+        marked.append(dataclasses.replace(one, attacks=attacks))
+    return marked
 
 
 def _lost(group: Sequence[Mapping[str, Any]], base: Mapping[str, Any], topic: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Equal tuning: every setting of an entry is scaled to the same divergence, and the one that forgets most on dev is taken."""
+"""Equal tuning: every trial of an entry is scaled to the same divergence, and the one that forgets most on dev is taken."""
 
 from __future__ import annotations
 
