@@ -11,6 +11,7 @@ from .figure import league_figure as league_figure
 from .kept_rows import KEYS as KEYS
 from .kept_rows import KeptRows as KeptRows
 from .kept_rows import Stores as Stores
+from .kept_rows import stored_rows as stored_rows
 from .matches import play_base as play_base
 from .matches import play_entry as play_entry
 from .material import AttackMaterial as AttackMaterial

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,5 +153,5 @@ def _grid_of(config: MethodConfig) -> dict[str, Sequence[Any]]:
 
 def with_seed(config: MethodConfig, seed: int) -> MethodConfig:
     """Return the settings with another seed, if the method has one."""
-    names: Iterable[str] = (item.name for item in dataclasses.fields(config))
-    return dataclasses.replace(config, seed=seed) if "seed" in names else config
+    changes: dict[str, Any] = {"seed": seed}
+    return dataclasses.replace(config, **changes) if "seed" in {item.name for item in dataclasses.fields(config)} else config

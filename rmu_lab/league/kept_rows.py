@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RmuLabError
-from ..files import check_file, read_json_lines
+from ..files import check_file, read_json_lines, results_folder
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "tuning": ("league", "entry", "config"),
@@ -31,17 +32,28 @@ class RowStore(Protocol):
         """Return the row of this key; if it is not there, it is made and kept first."""
 
 
+def read_rows(path: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a file.
+
+    Raises
+    ------
+    RmuLabError
+        if it is no JSON Lines, or a row lacks one of the names.
+    """
+    rows = []
+    for number, row in read_json_lines(path):
+        if missing := [name for name in names if name not in row]:
+            raise RmuLabError(f"{path}, line {number} has no {missing[0]!r}; give a file of a league.")
+        rows.append(row)
+    return rows
+
+
 class KeptRows:
     """Rows in memory, and in a file if one is given: what is there already is not made again."""
 
     def __init__(self, names: Sequence[str], path: str | Path | None = None) -> None:
         self.names, self.path = tuple(names), None if path is None else check_file(path, parents=True)
-        self.rows: list[dict[str, Any]] = []
-        if self.path is not None and self.path.exists():
-            for number, row in read_json_lines(self.path):
-                if missing := [name for name in self.names if name not in row]:
-                    raise RmuLabError(f"{self.path}, line {number} has no {missing[0]!r}; give a file of a league.")
-                self.rows.append(row)
+        self.rows = read_rows(self.path, self.names) if self.path is not None and self.path.exists() else []
 
     def add(self, make: Callable[[], dict[str, Any]], **key: Any) -> dict[str, Any]:
         """Return the row of this key; if it is not there, it is made and kept first."""
@@ -77,3 +89,30 @@ class Stores:
         """
         places = {kind: None if folder is None else Path(folder) / f"{kind}.jsonl" for kind in KEYS}
         return cls(**{kind: KeptRows(KEYS[kind], place) for kind, place in places.items()})
+
+
+def stored_rows(folder: str | Path | None = None, league: str | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a league that are stored, for `league_table`.
+
+    Parameters
+    ----------
+    folder
+        by default the course's own, ``data/results/league``.
+    league
+        what tells it from others (`Material.digest`); by default that with the most rows.
+
+    Returns
+    -------
+    list of dict
+        none if there is no such folder or league.
+
+    Raises
+    ------
+    RmuLabError
+        if the file is none of a league.
+    """
+    path = Path(folder or results_folder() / "league") / "matches.jsonl"
+    rows = read_rows(path, KEYS["matches"]) if path.is_file() else []
+    names = Counter(row["league"] for row in rows)
+    wanted = league or max(names, key=lambda name: names[name], default=None)
+    return [row for row in rows if row["league"] == wanted]

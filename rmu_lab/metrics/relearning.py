@@ -99,8 +99,8 @@ def half_back_ratio(
         return np.log(_tokens_to_half(first, tokens, tokens[-1]) / _tokens_to_half(second, tokens, tokens[-1]))
 
     found, p = crossed_test(np.concatenate([ours, theirs]), log_ratio, draws=draws)
-    ends = {name: math.exp(getattr(found, name)) for name in ("value", "low", "high")}
-    return dataclasses.replace(found, **ends, over=found.over.replace("directions", "fine-tunes")), p
+    value, low, high = map(math.exp, (found.value, found.low, found.high))
+    return Number(value, low, high, found.n, found.over.replace("directions", "fine-tunes")), p
 
 
 def _marks(curves: Sequence[MeasuredCurve], base: Accuracy) -> tuple[np.ndarray, np.ndarray]:
