@@ -37,7 +37,7 @@ def league(
     with clear_errors():
         from . import load_model
         from .league import COLUMNS, MINI, LeagueSettings, Stores, league_table, mini_league, play_entry, stored_rows
-        from .league.entries import REFERENCE
+        from .league.entry_table import REFERENCE
         from .league.material import league_material
         from .league.mini import mini_material
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..errors import RmuLabError
-from .entries import REFERENCE
+from .entry_table import REFERENCE
 from .table import Standing, UnderAttack
 
 TOLD, OTHER, OWN = "#B3261E", "#5F6B7A", "#00508f"

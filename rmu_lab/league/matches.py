@@ -13,8 +13,8 @@ from ..evaluate import accuracy
 from ..provenance import provenance
 from ..unlearning.config import MethodConfig
 from ..unlearning.result import UnlearnResult
-from .divergence import ScaledEdit, scaled_to_divergence
-from .entries import Entry, with_seed
+from .disruption import ScaledEdit, scaled_to_divergence
+from .entry_table import Entry, with_seed
 from .kept_rows import Stores
 from .material import Material
 from .properties import edit_properties

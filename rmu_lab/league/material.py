@@ -16,7 +16,7 @@ from ..corpora import load_corpus
 from ..errors import RmuLabError
 from ..files import digest
 from ..questions import load_questions
-from .divergence import BaseStates, base_states
+from .disruption import BaseStates, base_states
 from .settings import LeagueSettings
 
 Question = Mapping[str, Any]

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..unlearning.config import MethodConfig
-from .entries import Entry, entry_of
+from .entry_table import Entry, entry_of
 from .kept_rows import Stores
 from .matches import play_base, play_entry
 from .material import Material, league_material

@@ -20,7 +20,7 @@ from ..errors import RmuLabError
 from ..estimates import Number, crossed, holm
 from ..evaluate import Accuracy
 from ..metrics.relearning import half_back, half_back_ratio
-from .entries import REFERENCE
+from .entry_table import REFERENCE
 from .matches import BASE
 
 COLUMNS = (

@@ -16,8 +16,8 @@ from ..unlearning.config import MethodConfig
 from ..unlearning.method_table import check_method, config_from_dict, method_of
 from ..unlearning.result import UnlearnResult
 from ..unlearning.task import Task
-from .divergence import scaled_to_divergence
-from .entries import Entry, with_seed
+from .disruption import scaled_to_divergence
+from .entry_table import Entry, with_seed
 from .kept_rows import RowStore
 from .material import Material
 from .settings import LeagueSettings

@@ -1,13 +1,15 @@
 """Every method plays, with as many trials as any other."""
 
 import dataclasses
+from importlib.util import find_spec
 from typing import ClassVar
 
 import pytest
 
+import rmu_lab.league
 from rmu_lab import RmuLabError, UnlearnConfig
 from rmu_lab.league import TRIALS, Entry, entries, entry_of
-from rmu_lab.league.entries import with_seed
+from rmu_lab.league.entry_table import with_seed
 from rmu_lab.unlearning.baselines import NPO
 from rmu_lab.unlearning.config import MethodConfig
 from rmu_lab.unlearning.method_table import METHODS
@@ -70,3 +72,10 @@ def test_a_method_without_a_seed_keeps_its_settings():
         method: ClassVar[str] = "plain"
 
     assert with_seed(Plain(), 3) == Plain() and with_seed(NPO(), 3).seed == 3
+
+
+@pytest.mark.parametrize("name", rmu_lab.league.__all__)
+def test_public_names_exist_are_documented_and_no_module_has_the_same(name):
+    value = getattr(rmu_lab.league, name)
+    assert getattr(value, "__doc__", None) or isinstance(value, int | tuple | dict)
+    assert find_spec(f"rmu_lab.league.{name}") is None

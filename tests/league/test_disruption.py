@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rmu_lab import RmuLabError, unlearn
 from rmu_lab.league import base_states, divergence, scaled_to_divergence
-from rmu_lab.league.divergence import strength_of
+from rmu_lab.league.disruption import strength_of
 from rmu_lab.unlearning.baselines import GradDiff
 from tests.attacks.conftest import FORGET, RETAIN
 from tests.conftest import FAMILIES, same_weights, tiny_model, weights_of
