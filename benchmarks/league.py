@@ -73,7 +73,7 @@ def main(given: Sequence[str] | None = None) -> None:
     players = [entry_of(name) for name in arguments.entry] if arguments.entry else entries()
     settings = LeagueSettings(**SETTINGS.to_dict() | ({"budgets": arguments.budgets} if arguments.budgets else {}))
     stores = Stores(**{kind: Lines(arguments.out / f"{kind}.jsonl", names) for kind, names in KEYS.items()})
-    material = league_material(*load_model("smollm2-135m", device="cpu", dtype="auto"))
+    material = league_material(*load_model("smollm2-135m", device="cpu"))
     for entry in players:
         play_entry(entry, material, settings, stores)
     league, console = material.digest(settings), Console(width=200)

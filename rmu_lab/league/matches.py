@@ -12,6 +12,7 @@ from ..errors import RmuLabError
 from ..evaluate import accuracy
 from ..provenance import provenance
 from ..unlearning.config import MethodConfig
+from ..unlearning.method_table import check_method
 from ..unlearning.result import UnlearnResult
 from .disruption import ScaledEdit, scaled_to_divergence
 from .entry_table import Entry, with_seed
@@ -58,7 +59,8 @@ def play_entry(
     Parameters
     ----------
     stores
-        where rows are kept; in memory only by default.
+        where rows are kept; in memory only by default. A line with an ``error`` is kept like any other: to try again, take
+        it out of its file.
 
     Returns
     -------
@@ -66,8 +68,15 @@ def play_entry(
         rows with ``entry``, ``budget`` and ``seed``; ``strength`` and ``divergence``; the scores ``topic`` and ``general``;
         ``properties``; and by attack its ``lr``, the step ``end`` at which it did best on dev, and its ``curve``. A row of
         an edit that failed has an ``error`` instead. There are no rows if no trial can be scaled to every budget.
+
+    Raises
+    ------
+    RmuLabError
+        if a setting does not fit the model, or a question or text does not.
     """
     settings, stores = settings or LeagueSettings(), stores or Stores.in_folder()
+    for config in entry.trials:
+        check_method(material.model, config)
     play_base(material, settings, stores)
     starts = dict.fromkeys(settings.budgets, 1.0)
     if len(entry.trials) == 1:

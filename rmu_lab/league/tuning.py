@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -76,7 +77,7 @@ def tune(entry: Entry, material: Material, settings: LeagueSettings, rows: RowSt
         start = time.perf_counter()
         scored = {"error": result} if isinstance(result, str) else _scored(result, material, settings)
         facts = {"seconds": seconds + time.perf_counter() - start, "provenance": provenance(settings.dev_seed)}
-        rows.add(lambda scored=scored, facts=facts: scored | facts, **key, config=as_row(config))  # type: ignore[misc]
+        rows.add(partial(dict, scored | facts), **key, config=as_row(config))
     wanted = [as_row(config) for config in trials]
     return sorted(
         (row for row in rows.rows if row["league"] == league and row["entry"] == entry.name and row["config"] in wanted),

@@ -168,6 +168,13 @@ def test_a_mini_league_runs_end_to_end(material):
         mini_league(material.model, material.tokenizer, [RMU, RMU], material=material)
 
 
+def test_settings_that_do_not_fit_the_model_are_refused_before_anything_is_run(material):
+    stores = Stores.in_folder()
+    with pytest.raises(RmuLabError, match="layer is 7"):
+        play_entry(Entry("rmu", UnlearnConfig(method="rmu")), material, ONE, stores)
+    assert not stores.matches.rows
+
+
 def test_a_mini_league_of_the_courses_material_is_small(model, tokenizer):
     from rmu_lab.league.mini import MINI, mini_material
 
