@@ -1,4 +1,4 @@
-"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | advise | claims | reproduce | course | ...``.
+"""The command line: ``rmu-lab demo | unlearn | evaluate | attack | sweep | league | claims | reproduce | course | ...``.
 
 Commands with helpers of their own stand in ``cli_NAME.py``.
 """
@@ -24,6 +24,7 @@ from .cli_claims import claims
 from .cli_course import course
 from .cli_duel import duel
 from .cli_edits import export
+from .cli_league import league
 from .cli_options import Device, DeviceMap, Dtype, Limit, Others, Plugins
 from .cli_output import Commands, clear_errors, console, plain, say, working
 from .cli_page import page
@@ -353,6 +354,7 @@ def advise(
 app.command()(attack)
 app.command()(claims)
 app.command()(export)
+app.command()(league)
 app.command()(page)
 app.command()(reproduce)
 app.command()(tofu)

@@ -190,6 +190,18 @@ def crossed(
     statistic
         takes the cells' means, (draws, cells), and gives one value for each draw; by default their mean.
     """
+    return crossed_test(values, statistic, draws=draws, seed=seed)[0]
+
+
+def crossed_test(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] | None = None, *, draws: int = 4000, seed: int = 0
+) -> tuple[Number, float]:
+    """Return what `crossed` does, and how likely a statistic of zero would be to stray as far: a two-sided p.
+
+    With m draws of which k lie on or beyond zero, on the side where fewer do, it is ``2 (k + 1) / (m + 1)``, at most 1: the
+    level at which the interval of the draws just touches zero. So no p is below ``2 / (m + 1)``, and as many draws are
+    needed as a correction for many tests asks for.
+    """
     values = np.asarray(values, dtype=float)
     values = values[None] if values.ndim == 2 else values
     statistic = statistic or (lambda means: means.mean(axis=1))
@@ -197,10 +209,12 @@ def crossed(
     random = np.random.default_rng(seed)
     drawn = [bootstrap_weights(random, n, draws) for n in (directions, questions)]
     means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
-    value = float(statistic(values.mean(axis=(1, 2))[None])[0])
-    low, high = np.quantile(statistic(means), [0.025, 0.975])
+    value, found = float(statistic(values.mean(axis=(1, 2))[None])[0]), statistic(means)
+    low, high = np.quantile(found, [0.025, 0.975])
     over = "questions" if directions == 1 else "questions and directions"
-    return Number(value, min(float(low), value), max(float(high), value), questions, over)
+    number = Number(value, min(float(low), value), max(float(high), value), questions, over)
+    beyond = min(int((found <= 0).sum()), int((found >= 0).sum()))
+    return number, min(1.0, 2 * (beyond + 1) / (len(found) + 1))
 
 
 def bootstrap_weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .errors import RmuLabError
 from .files import digest
@@ -43,6 +44,29 @@ def load_plugins(plugins: Iterable[str] | None) -> None:
             raise RmuLabError(
                 f"{plugin} cannot be imported ({type(error).__name__}: {sentence_of(error)}); mend it."
             ) from error
+
+
+def member_of(place: str) -> Any:
+    """Import a file or module and return what it has under a name: ``my_file.py:MyMethod`` or ``my_module:MyMethod``.
+
+    A module that lies as a file in the current folder is loaded from there, wherever Python looks for modules.
+
+    Raises
+    ------
+    RmuLabError
+        if no name is given, it cannot be imported, or has nothing of that name.
+    """
+    plugin, colon, name = place.rpartition(":")
+    if not colon or not plugin or not name:
+        raise RmuLabError(f"{place!r} names nothing in a file or module; give FILE.py:NAME or MODULE:NAME.")
+    if not plugin.endswith(".py") and os.path.isfile(f"{plugin}.py"):
+        plugin = f"{plugin}.py"
+    load_plugins([plugin])
+    path = str(Path(plugin).resolve())
+    found = [module for module in loaded_files() if module.__file__ == path] or [sys.modules[plugin]]
+    if not hasattr(found[0], name):
+        raise RmuLabError(f"{plugin} has nothing of the name {name!r}; give one that it has.")
+    return getattr(found[0], name)
 
 
 def loaded_files() -> list[ModuleType]:

@@ -42,6 +42,8 @@ TOO_LONG = {
     "rmu-lab demo --model qwen2.5-coder-1.5b": "fetches 1.1 GB and takes minutes; test_options parses its model",
     "rmu-lab claims --run prop1": "minutes on the real model; test_scorecard repeats a shorter one",
     "rmu-lab page --out DIR --serve": "trains two edits of the real model; tests/page and tests/browser write and open it",
+    "rmu-lab league mine.py:Mine --mini --out DIR": "minutes on the real model; tests/league plays one on a tiny model",
+    "rmu-lab league mine.py:Mine --out DIR": "an hour on the real model; tests/league plays one on a tiny model",
     "rmu-lab duel score DIR --json outcome.json": "needs the hand-ins of two groups; test_duel scores some",
 }
 

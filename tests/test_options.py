@@ -606,11 +606,13 @@ CLAIMS_OPTIONS = {"claim", "--numbers", "--run", "--model", "--out", "--json", "
 PAGE_OPTIONS = {"--out", "--edit", "--question", "--home", "--serve", "--port", "--device"}  # tests/page/test_writer.py
 EXPORT_OPTIONS = {"--edit", "--out", "--format", "--rank", "--fidelity", "--questions", "--split", "--robustness"}
 EXPORT_OPTIONS |= {"--push", "--public", "--model", "--yes", "--dtype", "--device"}  # tests/export/test_command.py
+LEAGUE_OPTIONS = {"method", "--mini", "--out", "--model", "--plugin", "--device"}  # tests/league/test_command.py
 OTHERS = {
     "demo": {"--model", "--json", "--device"},
     "claims": CLAIMS_OPTIONS,
     "page": PAGE_OPTIONS,
     "export": EXPORT_OPTIONS,
+    "league": LEAGUE_OPTIONS,
 }
 """Options that tests of their own are about, below or in the file that is named."""
 
