@@ -182,8 +182,15 @@ def a_search(model="RMU", how="gradient", losses=(10.0, 8.0, 4.0), matched=False
 
 def test_outcomes_count_the_rungs():
     rows = [a_search(), a_search(losses=(10.0, 6.0)), a_search(matched=True), a_search(matched=True, said=True)]
-    assert jailbreaks.outcomes(rows) == {"loss halved": 3, "target written": 2, "fact said": 1}
+    assert jailbreaks.outcomes(rows) == {"target written": 2, "fact said": 1}
     assert jailbreaks.of_kind([*rows, a_search("base")], "RMU", "gradient") == rows
+
+
+def test_the_gradient_is_worth_what_random_searches_end_above_it():
+    guided = [a_search(losses=(9.0, end)) | {"question": name} for name, end in (("a", 4.0), ("b", 6.0), ("c", 1.0))]
+    blind = [a_search(losses=(9.0, end)) | {"question": name} for name, end in (("b", 8.0), ("a", 5.0))]
+    found = jailbreaks.worth_of_gradient(guided, blind)
+    assert (found.value, found.n) == (1.5, 2)
 
 
 def test_figures_of_searches_are_drawn():
@@ -192,7 +199,7 @@ def test_figures_of_searches_are_drawn():
     median = figure.axes[0].lines[-1].get_ydata()
     assert median.tolist() == [9.5, 4.5, 2.5, 2.5, 2.5]  # who ended early stays where it ended
     figure = jailbreak_figures.outcome_figure({"RMU": ("steered", rows)}, title="t")
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [1, 0.5, 0]
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.5, 0]
     jailbreak_figures.search_figure({"RMU": ("steered", [3.0, 1.0])}, title="t")
     jailbreak_figures.gradient_figure({"RMU": ("steered", np.array([[3.0, 1.0]]))}, title="t")
 

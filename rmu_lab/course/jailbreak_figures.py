@@ -230,7 +230,7 @@ def outcome_figure(kinds: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]],
     title
         the finding in a sentence.
     """
-    figure, axes = plt.subplots(figsize=(8.4, 3.4))
+    figure, axes = plt.subplots(figsize=(7.6, 3.2))
     width, rungs = 0.8 / len(kinds), [*outcomes([])]
     for number, (label, (role, found)) in enumerate(kinds.items()):
         across = np.arange(len(rungs)) + (number - (len(kinds) - 1) / 2) * width

@@ -16,6 +16,7 @@ from ..activations import captured, edited_output, frozen
 from ..attacks.greedy_coordinate import GCGConfig, swap_gains
 from ..attacks.soft_prompts import embedded
 from ..attacks.suffixes import PLACE, Layout, SuffixLoss, decoded, prompt_text
+from ..estimates import Number, mean_of
 from ..files import read_json_lines, results_folder
 from ..generation import write_greedily
 from ..tokens import open_tokens
@@ -404,10 +405,15 @@ def of_kind(rows: Iterable[Mapping[str, Any]], model: str, how: str) -> list[Map
     return [row for row in rows if (row["model"], row["how"]) == (model, how)]
 
 
+def worth_of_gradient(guided: Iterable[Mapping[str, Any]], blind: Iterable[Mapping[str, Any]]) -> Number:
+    """Average how much lower searches by gradient end than random ones for the same questions, in nats per token."""
+    ends = {row["question"]: row["losses"][-1] for row in guided}
+    return mean_of((row["losses"][-1] - ends[row["question"]] for row in blind if row["question"] in ends), "questions")
+
+
 def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Count how far searches came: the loss halved, the target written, the fact said."""
+    """Count how far searches came: the target written, the fact said."""
     return {
-        "loss halved": sum(row["losses"][-1] <= row["initial_loss"] / 2 for row in rows),
         "target written": sum(row["stages"][-1]["matched"] for row in rows),
         "fact said": sum(row["said"] for row in rows),
     }

@@ -54,13 +54,13 @@ def print_picks(questions: Iterable[Mapping[str, Any]], scores: Mapping[str, Acc
     print_table(cells, ["question", *scores])
 
 
-def print_verdicts(shown: Mapping[str, str]) -> None:
+def print_verdicts(shown: Mapping[str, str | tuple[str, ...]]) -> None:
     """Print the scorecard's verdict on SmolLM2 for some claims, each with the numbers that are asked for.
 
     Parameters
     ----------
     shown
-        claim -> how the labels of the numbers to print begin; empty for none.
+        claim -> how the labels of the numbers to print begin, one beginning or several; empty for none.
     """
     for name, words in shown.items():
         print(f"{name:18} {claim_of(name).verdict()}")

@@ -223,21 +223,14 @@ def _suffixes(study: Study, name: str) -> list[dict[str, Any]]:
 
 
 def read_signal(study: Study) -> Numbers:
-    """Read what GCG's gradient says where searches begin, on base and RMU, and what it is worth in a search on RMU."""
+    """Read what GCG's gradient says where searches begin, on base and RMU."""
     gains = _suffixes(study, "gains.jsonl")
-    told = {
+    return {
         f"{model}: rank correlation of predicted and true gains": mean_of(
             (row["rank_correlation"] for row in gains if row["model"] == model), "questions", within=(-1, 1)
         )
         for model in ("base", "RMU")
     }
-    ends: dict[str, dict[str, float]] = {"gradient": {}, "random": {}}
-    for row in _suffixes(study, "searches.jsonl"):
-        if row["model"] == "RMU" and row["how"] in ends:
-            ends[row["how"]][row["question"]] = row["losses"][-1]
-    both = sorted(ends["gradient"].keys() & ends["random"].keys())
-    worth = mean_of((ends["gradient"][each] - ends["random"][each] for each in both), "questions")
-    return told | {"RMU: lowest loss, search by gradient less random search (nats)": worth}
 
 
 def read_suffixes(study: Study) -> Numbers:
