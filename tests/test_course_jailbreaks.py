@@ -182,7 +182,7 @@ def a_search(model="RMU", how="gradient", losses=(10.0, 8.0, 4.0), matched=False
 
 def test_outcomes_count_the_rungs():
     rows = [a_search(), a_search(losses=(10.0, 6.0)), a_search(matched=True), a_search(matched=True, said=True)]
-    assert jailbreaks.outcomes(rows) == {"target written": 2, "fact said": 1}
+    assert jailbreaks.outcomes(rows) == "2 of 4 targets written, 1 of 4 facts said"
     assert jailbreaks.of_kind([*rows, a_search("base")], "RMU", "gradient") == rows
 
 
@@ -198,8 +198,11 @@ def test_figures_of_searches_are_drawn():
     figure = jailbreak_figures.budget_figure({"RMU": {"gradient": ("steered", rows)}}, title="t")
     median = figure.axes[0].lines[-1].get_ydata()
     assert median.tolist() == [9.5, 4.5, 2.5, 2.5, 2.5]  # who ended early stays where it ended
-    figure = jailbreak_figures.outcome_figure({"RMU": ("steered", rows)}, title="t")
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.5, 0]
+    assert figure.axes[0].get_ylim()[0] == 0
+    named = [row | {"question": name, "target": f"{name} is"} for row, name in zip(rows, "ab", strict=True)]
+    figure = jailbreak_figures.ends_figure({"RMU": ("steered", named), "random": ("forget", named[1:])}, title="t")
+    start, end, other = (line.get_xdata() for line in figure.axes[0].lines[2:])
+    assert (sorted(start), sorted(end), [*other]) == ([9, 10], [1, 4], [1])
     jailbreak_figures.search_figure({"RMU": ("steered", [3.0, 1.0])}, title="t")
     jailbreak_figures.gradient_figure({"RMU": ("steered", np.array([[3.0, 1.0]]))}, title="t")
 

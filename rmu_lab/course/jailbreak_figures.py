@@ -9,8 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
-from .diagrams import INK, LABEL, NOTE, arrow, canvas
-from .jailbreaks import outcomes
+from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
@@ -208,10 +207,10 @@ def budget_figure(panels: Mapping[str, Mapping[str, tuple[str, Sequence[Mapping[
             lines = np.array([_held(search["losses"], steps) for search in found])
             axes.plot(lines.T, color=look.colour, linewidth=0.8, alpha=0.35)
             axes.plot(np.median(lines, axis=0), color=look.colour, linestyle=look.line, linewidth=2.6, label=label)
-        axes.set(xlabel="steps of 64 candidates", ylim=(0, None))
+        axes.set(xlabel="steps of 64 candidates")
         axes.set_title(words, fontweight="normal")
         axes.legend(fontsize=9)
-    row[0][0].set_ylabel("lowest loss so far\n(nats per token)")
+    row[0][0].set(ylabel="lowest loss so far\n(nats per token)", ylim=(0, None))  # once all panels are drawn
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
@@ -220,28 +219,33 @@ def _held(losses: Sequence[float], steps: int) -> list[float]:
     return [*losses, *[losses[-1]] * (steps + 1 - len(losses))]
 
 
-def outcome_figure(kinds: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]], *, title: str) -> Figure:
-    """Draw what share of the searches came how far; taught in notebook 06.
+def ends_figure(kinds: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]], *, title: str) -> Figure:
+    """Draw for each target where its searches began and where each kind of them ended; taught in notebook 06.
 
     Parameters
     ----------
     kinds
-        label -> role, and rows of `stored_searches`.
+        label -> role, and rows of `stored_searches`; the first kind's targets are drawn, with the loss that it began at.
     title
         the finding in a sentence.
     """
-    figure, axes = plt.subplots(figsize=(7.6, 3.2))
-    width, rungs = 0.8 / len(kinds), [*outcomes([])]
-    for number, (label, (role, found)) in enumerate(kinds.items()):
-        across = np.arange(len(rungs)) + (number - (len(kinds) - 1) / 2) * width
-        counted = [*outcomes(found).values()]
-        bars = axes.bar(across, [count / len(found) for count in counted], width * 0.92, color=ROLES[role].colour,
-                        label=label, hatch="//" if "random" in label else "", edgecolor="white")  # fmt: skip
-        axes.bar_label(bars, [f"{count} of {len(found)}" for count in counted], fontsize=NOTE, color=INK)
-    axes.set_xticks(range(len(rungs)), rungs)
-    axes.set(ylabel="share of the searches", ylim=(0, 1.12))
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.grid(axis="x", visible=False)
-    axes.legend(fontsize=9, loc="upper right")
+    first = next(iter(kinds.values()))[1]
+    heights = {row["question"]: height for height, row in enumerate(reversed(first))}
+    figure, axes = plt.subplots(figsize=(8.6, 0.5 * len(heights) + 1.6))
+    starts = {row["question"]: row["initial_loss"] for row in first}
+    for question, height in heights.items():
+        axes.plot([0, starts[question]], [height, height], color=FAINT, linewidth=1.2, zorder=1)
+    axes.plot([starts[each] for each in heights], [*heights.values()], "|", color=GREY, markersize=14, markeredgewidth=2,
+              label=f"{next(iter(kinds))}: start")  # fmt: skip
+    lifts = np.linspace(0.16, -0.16, len(kinds)) if len(kinds) > 1 else [0.0]  # apart where they end alike
+    for lift, (label, (role, rows)) in zip(lifts, kinds.items(), strict=True):
+        look, shown = ROLES[role], [row for row in rows if row["question"] in heights]
+        across = [heights[row["question"]] + lift for row in shown]
+        axes.plot([row["losses"][-1] for row in shown], across, look.marker, color=look.colour, markersize=9,
+                  label=f"{label}: end", markeredgecolor="white")  # fmt: skip
+    axes.set_yticks([*heights.values()], [row["target"] for row in reversed(first)])
+    axes.set(xlabel="loss of the target (nats per token)", xlim=(0, None), ylim=(-0.6, len(heights) - 0.4))
+    axes.grid(axis="y", visible=False)
+    figure.legend(fontsize=9, loc="outside lower center", ncols=4, frameon=False)
     axes.set_title(title)
     return figure

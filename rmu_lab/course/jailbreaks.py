@@ -411,12 +411,10 @@ def worth_of_gradient(guided: Iterable[Mapping[str, Any]], blind: Iterable[Mappi
     return mean_of((row["losses"][-1] - ends[row["question"]] for row in blind if row["question"] in ends), "questions")
 
 
-def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Count how far searches came: the target written, the fact said."""
-    return {
-        "target written": sum(row["stages"][-1]["matched"] for row in rows),
-        "fact said": sum(row["said"] for row in rows),
-    }
+def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say after how many searches the target was written, and after how many the fact was said."""
+    written = sum(row["stages"][-1]["matched"] for row in rows)
+    return f"{written} of {len(rows)} targets written, {sum(row['said'] for row in rows)} of {len(rows)} facts said"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
