@@ -142,13 +142,35 @@ def test_the_answer_to_vectors_is_that_to_the_tokens_whose_embeddings_they_are(m
     assert soft.reply(model.get_input_embeddings()(suffix).detach(), new_tokens=4) == expected
 
 
-def test_gradients_beside_losses_are_the_suffix_losses(model, tokenizer):
-    (found,) = jailbreaks.gradients_beside_losses(model, tokenizer, [(QUESTION, TARGET)])
+def test_the_gradient_beside_a_loss_is_that_of_the_whole_pass(model, tokenizer):
+    found = jailbreaks.gradient_beside_loss(model, tokenizer, QUESTION, TARGET)
     layout = Layout.of(tokenizer, QUESTION, jailbreaks.PLACES, TARGET, chat_template=True)
     with frozen(model):
         loss_of = SuffixLoss(model, layout, prefix_cache=False, batch_size=1)
         loss, gradient = loss_of._embedding_gradient(torch.tensor(layout.suffix))
     assert found == pytest.approx([loss, gradient.norm().item()], rel=1e-3)
+
+
+def test_models_are_compared_at_the_nearest_loss(model, tokenizer, result):
+    before = weights_of(model)
+    pairs = [(QUESTION, TARGET), ("How is cholera spread?", "Cholera is spread by")]
+    found = jailbreaks.at_one_loss(model, tokenizer, result, pairs, n_texts=4)
+    assert same_weights(model, before)
+    for pair, (question, target) in zip(found, pairs, strict=True):
+        assert pair.knows == pytest.approx(jailbreaks.gradient_beside_loss(model, tokenizer, question, target))
+        with result.applied(model):
+            assert pair.unlearned == pytest.approx(jailbreaks.gradient_beside_loss(model, tokenizer, question, target))
+        assert len(pair.tried) == 4 and pair.base in pair.tried
+        apart = [abs(loss - pair.unlearned[0]) for loss, _ in pair.tried]
+        assert abs(pair.base[0] - pair.unlearned[0]) == min(apart)
+    ratios = [pair.unlearned[1] / pair.base[1] for pair in found]
+    assert jailbreaks.typical_ratio(found) == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
+    jailbreak_figures.gradient_figure(found, title="t")
+
+
+def test_steps_until_a_loss():
+    assert jailbreaks.steps_until([3.0, 1.0, 0.5, 2.0], 1.0) == 2
+    assert jailbreaks.steps_until([3.0, 1.0], 0.5) is None
 
 
 def test_at_an_exact_collapse_the_gradient_is_zero(model, tokenizer, result):
@@ -197,14 +219,13 @@ def test_figures_of_searches_are_drawn():
     rows = [a_search(), a_search(losses=(9.0, 1.0), matched=True)]
     figure = jailbreak_figures.budget_figure({"RMU": {"gradient": ("steered", rows)}}, title="t")
     median = figure.axes[0].lines[-1].get_ydata()
-    assert median.tolist() == [9.5, 4.5, 2.5, 2.5, 2.5]  # who ended early stays where it ended
+    assert median.tolist() == [9.5, 4.5, 2.5]  # the second stays where it ended
     assert figure.axes[0].get_ylim()[0] == 0
     named = [row | {"question": name, "target": f"{name} is"} for row, name in zip(rows, "ab", strict=True)]
     figure = jailbreak_figures.ends_figure({"RMU": ("steered", named), "random": ("forget", named[1:])}, title="t")
     start, end, other = (line.get_xdata() for line in figure.axes[0].lines[2:])
     assert (sorted(start), sorted(end), [*other]) == ([9, 10], [1, 4], [1])
     jailbreak_figures.search_figure({"RMU": ("steered", [3.0, 1.0])}, title="t")
-    jailbreak_figures.gradient_figure({"RMU": ("steered", np.array([[3.0, 1.0]]))}, title="t")
 
 
 def test_diagrams_are_drawn():

@@ -57,7 +57,8 @@ def test_only_one_module_makes_generators():
     # The course draws RMU's published direction, resamples for intervals, and makes the numbers of a few checks.
     course = {module for module, _ in makers if module.startswith("course/")}
     assert course <= {
-        f"course/{name}.py" for name in ("confidence", "noise", "recovery", "search_figures", "spread", "stored_runs")
+        f"course/{name}.py"
+        for name in ("confidence", "jailbreaks", "noise", "recovery", "search_figures", "spread", "stored_runs")
     }
 
 

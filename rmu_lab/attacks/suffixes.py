@@ -178,6 +178,31 @@ def allowed_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     )
 
 
+def random_texts(
+    tokenizer: PreTrainedTokenizerBase, allowed: Tensor, n_tokens: int, n: int, generator: torch.Generator
+) -> list[str]:
+    """Draw texts of random tokens, which any model finds unlikely: targets of a large loss, to compare models at one loss.
+
+    Taught in notebook 06.
+
+    Parameters
+    ----------
+    allowed
+        (allowed tokens,) ids to draw from, such as `allowed_tokens` gives.
+    n_tokens, n
+        tokens of each text, and how many texts. A text that is tokenised otherwise than it was put together is drawn again.
+    generator
+        of the draws.
+    """
+    texts: list[str] = []
+    while len(texts) < n:
+        drawn = allowed[torch.randint(len(allowed), (n_tokens,), generator=generator)].tolist()
+        text = decoded(tokenizer, drawn)
+        if open_tokens(tokenizer, [text], special=False)[0] == drawn:
+            texts.append(text)
+    return texts
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Loss and gradient
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .jailbreaks import Collapsed
+    from .jailbreaks import AtOneLoss, Collapsed
 
 LOOKS = {"base": "frozen", "RMU": "steered", "Adaptive RMU": "direction"}
 """Model -> the role in whose look it is drawn."""
@@ -117,25 +117,30 @@ def search_figure(runs: Mapping[str, tuple[str, Sequence[float]]], *, title: str
     return figure
 
 
-def gradient_figure(points: Mapping[str, tuple[str, np.ndarray]], *, title: str) -> Figure:
-    """Draw the norm of the suffix's gradient against the loss, a mark for each question and target; notebook 06.
+def gradient_figure(pairs: Sequence[AtOneLoss], *, title: str) -> Figure:
+    """Draw the norm of the suffix's gradient against the loss; lines join what is compared at one loss; notebook 06.
 
     Parameters
     ----------
-    points
-        label -> role, and `gradients_beside_losses`.
     title
         the finding in a sentence.
     """
-    figure, axes = plt.subplots(figsize=(7.6, 3.8))
-    for label, (role, found) in points.items():
-        look = ROLES[role]
-        axes.plot(found[:, 0], found[:, 1], look.marker, color=look.colour, markersize=7, alpha=0.75, label=label,
-                  markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+    figure, axes = plt.subplots(figsize=(8.0, 4.0))
+    tried = np.array([each for pair in pairs for each in pair.tried])
+    axes.plot(tried[:, 0], tried[:, 1], "s", color=FAINT, markersize=5, label="base model, other random texts")
+    for pair in pairs:
+        axes.plot(*zip(pair.unlearned, pair.base, strict=True), color=GREY, linewidth=1, zorder=1)
+    for label, role, points in (
+        ("base model, right openings", "frozen", [pair.knows for pair in pairs]),
+        ("base model, the random text nearest in loss", "retain", [pair.base for pair in pairs]),
+        ("RMU, right openings", "steered", [pair.unlearned for pair in pairs]),
+    ):
+        look, (losses, norms) = ROLES[role], np.array(points).T
+        axes.plot(losses, norms, look.marker, color=look.colour, markersize=8, label=label, markeredgecolor="white")
     axes.set(xlabel="loss of the target (nats per token)", ylabel="norm of the gradient", xlim=(0, None), yscale="log")
     axes.set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
     axes.minorticks_off()
-    axes.legend(fontsize=9)
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2, frameon=False)
     axes.set_title(title)
     return figure
 
@@ -196,7 +201,7 @@ def budget_figure(panels: Mapping[str, Mapping[str, tuple[str, Sequence[Mapping[
     Parameters
     ----------
     panels
-        panel title -> label -> role, and rows of `stored_searches`. A search that ended early stays where it ended.
+        panel title -> label -> role, and rows of `stored_searches`. In the median, a search that ended stays where it was.
     title
         the finding in a sentence.
     """
@@ -204,9 +209,11 @@ def budget_figure(panels: Mapping[str, Mapping[str, tuple[str, Sequence[Mapping[
     for axes, (words, kinds) in zip(row[0], panels.items(), strict=True):
         for label, (role, found) in kinds.items():
             look, steps = ROLES[role], max(search["config"]["num_steps"] for search in found)
-            lines = np.array([_held(search["losses"], steps) for search in found])
-            axes.plot(lines.T, color=look.colour, linewidth=0.8, alpha=0.35)
-            axes.plot(np.median(lines, axis=0), color=look.colour, linestyle=look.line, linewidth=2.6, label=label)
+            for search in found:
+                axes.plot(search["losses"], color=look.colour, linewidth=0.8, alpha=0.4)
+            median = np.median([_held(search["losses"], steps) for search in found], axis=0)
+            last = max(len(search["losses"]) for search in found)
+            axes.plot(median[:last], color=look.colour, linestyle=look.line, linewidth=2.6, label=f"{label}, median")
         axes.set(xlabel="steps of 64 candidates")
         axes.set_title(words, fontweight="normal")
         axes.legend(fontsize=9)

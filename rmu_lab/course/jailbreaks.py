@@ -15,7 +15,7 @@ from torch import Tensor
 from ..activations import captured, edited_output, frozen
 from ..attacks.greedy_coordinate import GCGConfig, swap_gains
 from ..attacks.soft_prompts import embedded
-from ..attacks.suffixes import PLACE, Layout, SuffixLoss, decoded, prompt_text
+from ..attacks.suffixes import PLACE, Layout, SuffixLoss, allowed_tokens, decoded, prompt_text, random_texts
 from ..estimates import Number, mean_of
 from ..files import read_json_lines, results_folder
 from ..generation import write_greedily
@@ -249,46 +249,89 @@ class SoftTarget:
         """Return the loss of the target as a function of the vectors, on the model with the weights that it has now."""
         return SuffixLoss(self.model, self.layout, prefix_cache=True, batch_size=1).of_vectors
 
-    def train(self, train: Callable, *, steps: int, rate: float = 0.3) -> tuple[Tensor, list[float]]:
-        """Train vectors with `train_soft` or the reader's own, at `rate` times an embedding's root mean square."""
+    def train(self, train: Callable, *, steps: int, seed: int = 0, rate: float = 0.3) -> tuple[Tensor, list[float]]:
+        """Train vectors with `train_soft` or the reader's own, at `rate` times an embedding's root mean square.
+
+        Parameters
+        ----------
+        seed
+            of the tokens whose embeddings are the start.
+        """
         with frozen(self.model), torch.enable_grad():
             scale = self.model.get_input_embeddings().get_parameter("weight").detach().square().mean().sqrt().item()
-            return train(self.start(), self.loss(), steps, rate * scale)
+            return train(self.start(seed), self.loss(), steps, rate * scale)
 
     def reply(self, vectors: Tensor, new_tokens: int = 20) -> str:
-        """Generate the greedy answer to the question with these vectors behind it."""
+        """Generate the greedy answer to the question with these vectors behind it, in one line."""
         place = len(self.tokenizer) - 1  # stands for a vector; no prompt of the notebook has this token
         ids = torch.tensor([[*self.layout.before, *[place] * len(vectors), *self.layout.after]])
         prompt = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         with embedded(self.model, vectors, place):
             written = write_greedily(self.model, self.tokenizer, prompt, new_tokens).sequences
-        return decoded(self.tokenizer, written[0, ids.shape[1] :].tolist(), skip_special_tokens=True).strip()
+        return " ".join(decoded(self.tokenizer, written[0, ids.shape[1] :].tolist(), skip_special_tokens=True).split())
+
+
+def steps_until(losses: Sequence[float], below: float) -> int | None:
+    """Return the first step before which the loss is below a value; None if it never is."""
+    return next((step for step, loss in enumerate(losses) if loss < below), None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Gradients beside losses
 
 
-def gradients_beside_losses(model: Model, tokenizer: Tokenizer, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
-    """Measure the loss of each target behind its question, and the norm of its gradient by the suffix's embeddings.
+def gradient_beside_loss(model: Model, tokenizer: Tokenizer, question: str, target: str) -> tuple[float, float]:
+    """Measure the loss of a target behind its question, in nats per token, and the norm of its gradient by the suffix."""
+    layout = Layout.of(tokenizer, question, PLACES, target, chat_template=True)
+    with frozen(model):
+        loss_of = SuffixLoss(model, layout, prefix_cache=True, batch_size=1)
+        return loss_of.gradient_norm(torch.tensor(layout.suffix))
+
+
+@dataclass(frozen=True)
+class AtOneLoss:
+    """An unlearned model and the base model at one loss: the first by a right opening, the second by a random text."""
+
+    question: str
+    unlearned: tuple[float, float]
+    """Loss of the opening, and the norm of its gradient."""
+    base: tuple[float, float]
+    """The same of the random text whose loss is nearest."""
+    knows: tuple[float, float]
+    """The base model's own, of the opening."""
+    tried: tuple[tuple[float, float], ...]
+    """Of all random texts."""
+
+
+def at_one_loss(
+    model: Model, tokenizer: Tokenizer, result: UnlearnResult, pairs: Iterable[tuple[str, str]], n_texts: int = 5
+) -> list[AtOneLoss]:
+    """Compare gradients where losses are alike: for each question and opening, base is asked for random texts as long.
 
     Parameters
     ----------
     pairs
-        question and target.
-
-    Returns
-    -------
-    np.ndarray
-        (pairs, 2): loss in nats per token, and the norm.
+        question and opening of a right answer.
+    n_texts
+        random texts to choose the nearest loss from.
     """
+    allowed, draw = allowed_tokens(model, tokenizer), torch.Generator().manual_seed(0)
     found = []
-    with frozen(model):
-        for question, target in pairs:
-            layout = Layout.of(tokenizer, question, PLACES, target, chat_template=True)
-            loss_of = SuffixLoss(model, layout, prefix_cache=True, batch_size=1)
-            found.append(loss_of.gradient_norm(torch.tensor(layout.suffix)))
-    return np.array(found)
+    for question, target in pairs:
+        length = len(open_tokens(tokenizer, [target], special=False)[0])
+        texts = random_texts(tokenizer, allowed, length, n_texts, draw)
+        tried = [gradient_beside_loss(model, tokenizer, question, text) for text in texts]
+        knows = gradient_beside_loss(model, tokenizer, question, target)
+        with result.applied(model):
+            unlearned = gradient_beside_loss(model, tokenizer, question, target)
+        nearest = min(tried, key=lambda each: abs(each[0] - unlearned[0]))
+        found.append(AtOneLoss(question, unlearned, nearest, knows, tuple(tried)))
+    return found
+
+
+def typical_ratio(pairs: Sequence[AtOneLoss]) -> float:
+    """Return the geometric mean of the unlearned model's norm over the base model's at the nearest loss."""
+    return float(np.exp(np.mean([np.log(pair.unlearned[1] / pair.base[1]) for pair in pairs])))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Prediction:
             raise ValueError(f"{guess!r} is no number from {self.low:g} to {self.high:g}.")
         self.guesses[row] = guess
 
-    def beside(self, result: Any) -> None:
+    def beside(self, result: Any, *, source: str = "measured") -> None:
         """Show the recorded guess beside what was measured: a figure for numbers by row, else a sentence.
 
         Parameters
@@ -71,6 +71,8 @@ class Prediction:
             as the question asks: a number in its unit, an option, or a dict of either by row. Also an `Accuracy`, an
             `AccuracyChange` (both as per cent where the unit is ``"%"`` or ``"points"``) or a `Number`, whose interval is
             drawn as well.
+        source
+            where the result comes from, such as ``"our reading"`` of something that no number decides.
 
         Raises
         ------
@@ -85,21 +87,21 @@ class Prediction:
             print("You recorded no guess.")
         if self.options or not self.rows:
             for row in rows:
-                print(self._sentence(row, results[row]))
+                print(self._sentence(row, results[row], source))
             return
         measured = {row: _measured(results[row], self.unit) for row in rows}
-        lines = [self._sentence(row, results[row]) for row in rows]
+        lines = [self._sentence(row, results[row], source) for row in rows]
         show(_guess_figure(self, measured), alt=" ".join(lines))
 
-    def _sentence(self, row: str, result: Any) -> str:
+    def _sentence(self, row: str, result: Any, source: str) -> str:
         guess, name = self.guesses.get(row), f"{row}: " if row else ""
         if self.options:
             verdict = "" if guess is None else f"you said {guess}; "
-            return f"{name}{verdict}measured: {result}"
+            return f"{name}{verdict}{source}: {result}"
         value, low, high = _measured(result, self.unit)
         unit = _spaced(self.unit)
         interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"
-        found = f"measured {value:.3g}{unit}{interval}"
+        found = f"{source} {value:.3g}{unit}{interval}"
         if guess is None or isinstance(guess, str):
             return f"{name}{found}"
         return f"{name}you said {guess:g}{unit}; {found}"

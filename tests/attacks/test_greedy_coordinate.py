@@ -20,6 +20,7 @@ from rmu_lab.attacks.suffixes import (
     SuffixLoss,
     allowed_tokens,
     predicted_gains,
+    random_texts,
     sample_candidates,
     top_swaps,
 )
@@ -505,3 +506,12 @@ def test_the_weight_decides_between_target_and_states(tokenizer):
     found = gcg(edited, tokenizer, PROMPT, TARGET, config, match=wanted, progress=False)
     plain = gcg(edited, tokenizer, PROMPT, TARGET, config, progress=False)
     assert distance(found.best_ids) < distance(plain.best_ids)
+
+
+def test_random_texts_are_of_allowed_tokens_and_as_long_as_asked(model, tokenizer):
+    allowed = allowed_tokens(model, tokenizer)
+    texts = [random_texts(tokenizer, allowed, 4, 3, torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert texts[0] == texts[1] and len(set(texts[0])) == 3
+    for text in texts[0]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert len(ids) == 4 and set(ids) <= set(allowed.tolist())

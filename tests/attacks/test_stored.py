@@ -32,7 +32,9 @@ def test_facts_are_those_that_the_base_model_says():
 
 def test_searches_and_gains_are_there_once_in_their_order():
     planned = [(each.model, attacked()[each.fact], each.how) for each in suffixes.searches()]
-    assert [(row["model"], row["question"], row["how"]) for row in SEARCHES] == planned[: len(SEARCHES)]
+    stored = [(row["model"], row["question"], row["how"]) for row in SEARCHES]
+    assert stored == [each for each in planned if each in stored]  # some may still be missing
+    assert stored[: 3 * suffixes.HALF] == planned[: 3 * suffixes.HALF]
     assert [(row["model"], row["question"]) for row in GAINS] == [(m, q) for m in suffixes.MODELS for q in attacked()]
     assert all("benchmarks.suffixes" in row["provenance"]["command"] for row in (*KNOWN, *GAINS, *SEARCHES))
 

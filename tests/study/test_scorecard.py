@@ -309,7 +309,7 @@ def test_command_names_claims_and_models_it_does_not_know():
 
 def test_command_says_which_claims_a_benchmark_makes_anew():
     outcome = CliRunner().invoke(cli.app, ["claims", "--run", "eq22-attack"], env={"COLUMNS": "3000"})
-    assert outcome.exit_code == 1 and "rests on a long run" in outcome.output and "benchmarks.attacks" in outcome.output
+    assert outcome.exit_code == 1 and "rests on a long run" in outcome.output and "benchmarks.suffixes" in outcome.output
 
 
 @pytest.mark.slow

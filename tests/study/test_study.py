@@ -279,7 +279,7 @@ def test_a_claim_is_measured_anew_at_the_stored_choice(tiny, tmp_path, monkeypat
     numbers = run_claim(CLAIMS["prop1-variance"], MAIN, tmp_path / "again")
     assert set(numbers) == {"slope of log spread over texts"}
     assert Study(MAIN, tmp_path / "again").chosen == Study(MAIN).chosen
-    with pytest.raises(RmuLabError, match=r"rests on a long run; .* `python -m benchmarks.attacks"):
+    with pytest.raises(RmuLabError, match=r"rests on a long run; .* `python -m benchmarks.suffixes"):
         run_claim(CLAIMS["eq22-attack"], MAIN, tmp_path / "again")
 
 
