@@ -10,8 +10,9 @@ model's hidden states as well (Łucki et al. 2024); on the base model for a rand
 is to RMU. With the losses and the answers after 10, 25, 50 and 100 steps. A search ends where the model writes the target.
 Targets are openings of an answer that leave the fact out, so that a model that only repeats the target does not say the
 fact. What counts as saying a fact was written down here before the first search was run (one pattern, which its own target
-matched, was mended before an unlearned model was asked for it), and none of these facts was attacked before. Three directions, each on every third fact. What a stopped run has written is not run again; a search takes
-some five minutes on two cores, all of them three to four hours.
+matched, was mended before an unlearned model was asked for it), and none of these facts was attacked before. Three
+directions, each on every third fact. What a stopped run has written is not run again; a search takes some five minutes on
+two cores, all of them three to four hours.
 """
 
 import argparse
