@@ -39,7 +39,7 @@ PICTURES = {
     "target_above_norm": ("05_adaptive_rmu", "States' norms rise from 43"),
     "by_layer": ("05_adaptive_rmu", "Bio: RMU near the base line from 17 up"),
     "equal_search": ("05_adaptive_rmu", "Points lost on test. One setting"),
-    "attack_curves": ("06_adversarial_attacks", "Lowest loss over steps"),
+    "attack_curves": ("06_adversarial_attacks", "Lowest loss so far against steps"),
     "relearning": ("07_knowledge_recovery", "Accuracy from 40% on: other facts"),
     "gauntlet": ("07_knowledge_recovery", "Ten attacks in rows"),
     "methods": ("08_comparing_methods", "Changes: on bio RMUs near"),
