@@ -8,10 +8,6 @@ from .entry_table import Entry as Entry
 from .entry_table import entries as entries
 from .entry_table import entry_of as entry_of
 from .figure import league_figure as league_figure
-from .kept_rows import KEYS as KEYS
-from .kept_rows import KeptRows as KeptRows
-from .kept_rows import Stores as Stores
-from .kept_rows import stored_rows as stored_rows
 from .matches import play_base as play_base
 from .matches import play_entry as play_entry
 from .material import AttackMaterial as AttackMaterial
@@ -26,6 +22,9 @@ from .properties import EditProperties as EditProperties
 from .properties import edit_properties as edit_properties
 from .properties import sharpness as sharpness
 from .settings import LeagueSettings as LeagueSettings
+from .stores import KEYS as KEYS
+from .stores import Stores as Stores
+from .stores import stored_rows as stored_rows
 from .table import COLUMNS as COLUMNS
 from .table import Standing as Standing
 from .table import UnderAttack as UnderAttack

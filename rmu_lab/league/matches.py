@@ -16,10 +16,10 @@ from ..unlearning.method_table import check_method
 from ..unlearning.result import UnlearnResult
 from .disruption import ScaledEdit, scaled_to_divergence
 from .entry_table import Entry, with_seed
-from .kept_rows import Stores
 from .material import Material
 from .properties import edit_properties
 from .settings import LeagueSettings
+from .stores import Stores
 from .tuning import chosen, config_in, edits_of, tune
 
 BASE = "base"

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import RmuLabError
 from ..unlearning.config import MethodConfig
 from .entry_table import Entry, entry_of
-from .kept_rows import Stores
 from .matches import play_base, play_entry
 from .material import Material, league_material
 from .settings import LeagueSettings
+from .stores import Stores
 
 MINI = LeagueSettings(
     budgets=(0.1,),

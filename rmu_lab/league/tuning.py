@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import NotFiniteError, RmuLabError
 from ..evaluate import accuracy
+from ..kept_rows import KeptRows
 from ..provenance import provenance
 from ..unlearning.batches import corpus_digests, topic_texts
 from ..unlearning.config import MethodConfig
@@ -19,7 +20,6 @@ from ..unlearning.result import UnlearnResult
 from ..unlearning.task import Task
 from .disruption import scaled_to_divergence
 from .entry_table import Entry, with_seed
-from .kept_rows import RowStore
 from .material import Material
 from .settings import LeagueSettings
 
@@ -54,7 +54,7 @@ def edits_of(
                 start = time.perf_counter()
 
 
-def tune(entry: Entry, material: Material, settings: LeagueSettings, rows: RowStore) -> list[dict[str, Any]]:
+def tune(entry: Entry, material: Material, settings: LeagueSettings, rows: KeptRows) -> list[dict[str, Any]]:
     """Train and score every trial of an entry on dev questions, at each budget of divergence.
 
     Parameters

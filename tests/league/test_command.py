@@ -46,7 +46,7 @@ def folder(tmp_path, tokenizer, monkeypatch, plugins_undone):
     monkeypatch.setattr("rmu_lab.cli_output.PIPE_WIDTH", 300)
     monkeypatch.setattr("rmu_lab.league.material.league_material", tiny_material)
     monkeypatch.setattr("rmu_lab.league.mini.mini_material", lambda *given: tiny_material(*given, attacks=("unrelated",)))
-    monkeypatch.setattr("rmu_lab.league.kept_rows.results_folder", lambda: tmp_path / "results")
+    monkeypatch.setattr("rmu_lab.league.stores.results_folder", lambda: tmp_path / "results")
     return tmp_path
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rmu_lab import Accuracy, RmuLabError, UnlearnConfig, accuracy, unlearn
 from rmu_lab.attacks import relearning_curve
+from rmu_lab.kept_rows import KeptRows
 from rmu_lab.league import (
     Entry,
     LeagueSettings,
@@ -18,7 +19,7 @@ from rmu_lab.league import (
     play_base,
     play_entry,
 )
-from rmu_lab.league.kept_rows import KEYS, KeptRows
+from rmu_lab.league.stores import KEYS
 from rmu_lab.league.tuning import chosen, config_in, edits_of, tune
 from rmu_lab.unlearning.baselines import SSD, GradDiff
 from tests.attacks.conftest import FORGET, RETAIN
