@@ -54,6 +54,18 @@ OTHERS = {"mixtral": (transformers.MixtralConfig, SMALL | {"num_local_experts": 
 WORDS = "the sea a fish cold water river stone old house green tree bird small road winter light book table".split(" ")  # noqa: SIM905
 
 
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if drawn := sys.modules.get("matplotlib.pyplot"):
+        drawn.close("all")
+
+
+def failed(tests, answer):
+    """The hint of the first test of a core or an exercise that an answer fails; None if it passes all."""
+    return next((hint for test, hint in tests if not test(answer)), None)
+
+
 def tiny_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     config_class, settings = (FAMILIES | OTHERS)[family]
     torch.manual_seed(seed)

@@ -55,12 +55,6 @@ def test_claim(capsys):
         claim("three is less than two", 3 < 2)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize(
     ("answer", "printed"),
     [

@@ -2,7 +2,6 @@
 
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -34,12 +33,6 @@ from rmu_lab.files import data_folder
 from tests.conftest import made_up_texts, tiny_model
 
 TEXTS = made_up_texts(3, seed=31)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What notebook 06 uses: a step of GCG, free embeddings, a collapse by degrees and figures, on tiny models and by hand."""
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,15 +9,9 @@ from rmu_lab.activations import frozen
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, sample_candidates
 from rmu_lab.course import jailbreak_figures, jailbreaks
 from tests.attacks.conftest import edit_of
-from tests.conftest import same_weights, tiny_model, weights_of
+from tests.conftest import failed, same_weights, tiny_model, weights_of
 
 QUESTION, TARGET = "How is malaria spread?", "Malaria is spread by"
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +22,6 @@ def model():
 @pytest.fixture(scope="module")
 def result(model, tokenizer):
     return edit_of(model, tokenizer)
-
-
-def failed(tests, answer):
-    """The hint of the first test that an answer fails."""
-    return next((hint for test, hint in tests if not test(answer)), None)
 
 
 def wrong_step(how):

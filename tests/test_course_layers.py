@@ -2,7 +2,6 @@
 
 import itertools
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -41,12 +40,6 @@ from tests.conftest import made_up_texts, tiny_model
 from tests.sweeps.test_layer_search import BASE, config, made_up_search, row
 
 TOPICS = {"bio": "to forget", "general": "to keep"}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def test_the_target_is_the_mean_of_what_counts_in_each_text():

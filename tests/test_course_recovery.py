@@ -3,7 +3,6 @@
 import math
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -15,13 +14,7 @@ from rmu_lab.course.held_direction import HeldDirection
 from rmu_lab.evaluate import Accuracy
 from rmu_lab.metrics import half_back
 from tests.attacks.conftest import QUESTIONS, edit_of
-from tests.conftest import same_weights, tiny_model, weights_of
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+from tests.conftest import failed, same_weights, tiny_model, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +35,6 @@ def scored(right, n=100):
 def curve(*right, tokens=(0, 100, 200, 400)):
     config = RelearnConfig(steps=tuple(range(1, len(right))))
     return RelearningCurve(config, tuple(tokens), tuple(map(scored, right)), (), 0.0)
-
-
-def failed(tests, answer):
-    """The hint of the first test that an answer fails."""
-    return next((hint for test, hint in tests if not test(answer)), None)
 
 
 def test_the_cores_pass_and_common_mistakes_are_told_apart():

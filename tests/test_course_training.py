@@ -1,6 +1,5 @@
 """The pieces of notebook 04: the plain training loop, what checks a reader's, the stored runs, and the figures."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -11,12 +10,6 @@ from tests.conftest import made_up_texts, same_weights, tiny_model, weights_of
 
 FORGET, RETAIN = made_up_texts(16, seed=31), made_up_texts(16, seed=32)
 C = 20.0
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -37,12 +37,6 @@ HOSTILE = "<script>alert('sea')</script> & <b>fish</b>"
 CONFIG = UnlearnConfig(layer=2, steps=3, batch_size=2, max_length=16, lr=1e-2)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def model():
     return tiny_model("llama")

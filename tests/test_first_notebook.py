@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import pytest
 
 from rmu_lab.course import check, core
@@ -19,10 +18,8 @@ from tests.conftest import tiny_model
 
 
 @pytest.fixture(autouse=True)
-def _close_figures():
+def _styled():
     style()
-    yield
-    plt.close("all")
 
 
 def score(right: int, n: int = 20) -> Accuracy:
