@@ -107,3 +107,14 @@ def test_make_lab_is_rooted_at_the_top_and_opens_the_first_notebook():
     (line,) = [line for line in shown.splitlines() if "jupyter" in line]
     root, notebook = re.search(r'--ServerApp.root_dir="([^"]+)" (\S+)$', line).groups()
     assert Path(root) == ROOT and (ROOT / notebook).is_file() and notebook.startswith("notebooks/00_")
+
+
+def test_commands_of_stored_results_name_no_folder_of_one_machine():
+    stored = [path for path in (ROOT / "data").rglob("*.json*") if "command" in path.read_text(encoding="utf-8")]
+    assert len(stored) > 20
+    named = {}
+    for path in stored:
+        commands = re.findall(r'"command": "((?:[^"\\]|\\.)*)"', path.read_text(encoding="utf-8"))
+        if absolute := [command for command in commands if re.search(r"(?:^|[ =])(?:/|~|[A-Z]:\\)", command)]:
+            named[path.name] = absolute[0]
+    assert named == {}
