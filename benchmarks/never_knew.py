@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -128,16 +128,6 @@ def measured(
     }
 
 
-@contextmanager
-def carrying(model: PreTrainedModel, edit: UnlearnResult | None) -> Iterator[None]:
-    """The model with an edit, or as it is."""
-    if edit is None:
-        yield
-        return
-    with edit.applied(model):
-        yield
-
-
 def main(given: Sequence[str] | None = None) -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,7 +155,7 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path) -> None
 
     def record(name: str, seed: int, edit: UnlearnResult | None) -> None:
         """Measure the model as it is now with an edit, and how fast it relearns."""
-        with carrying(model, edit):
+        with nullcontext() if edit is None else edit.applied(model):
             panel.add(
                 lambda: measured(model, tokenizer, parts, general) | {"provenance": provenance(seed)},
                 place=place, model=name, seed=seed,

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RmuLabError
-from ..evaluate import accuracy
+from ..evaluate import chosen_options
 from ..questions import cloze_prompt
 from .membership import MEMBERSHIP
 from .memorisation import answer_probability, choice_probability, exact_memorisation, extraction_strength
@@ -66,17 +66,19 @@ def fact_metrics(
     prompts = [cloze_prompt(row["question"]) for row in rows for _ in row["choices"]]
     texts = [f" {choice}" for row in rows for choice in row["choices"]]
     scored = iter(score_texts(model, tokenizer, texts, prompts, progress=progress))
-    marks = iter(accuracy(model, tokenizer, rows, progress=progress).correct)
+    by_row = [[next(scored) for _ in row["choices"]] for row in rows]
+    sums = [[option.log_probs.sum().item() for option in options] for options in by_row]
+    asked = iter(zip(rows, by_row, chosen_options(sums, rows, "cloze").correct, strict=True))
     values: dict[str, list[float]] = {name: [] for name in FACT_METRICS}
     for wordings in facts:
-        rights: list[ScoredText] = []
-        wrongs: list[list[ScoredText]] = []
-        for row in wordings:
-            options = [next(scored) for _ in row["choices"]]
-            rights.append(options.pop(row["answer"]))
-            wrongs.append(options)
-        pairs = [*zip(rights, wrongs, strict=True)]
-        values["accuracy"].append(fmean(next(marks) for _ in wordings))
+        pairs: list[tuple[ScoredText, list[ScoredText]]] = []
+        marks = []
+        for row, options, mark in (next(asked) for _ in wordings):
+            right = options[row["answer"]]
+            pairs.append((right, [one for one in options if one is not right]))
+            marks.append(mark)
+        rights = [right for right, _ in pairs]
+        values["accuracy"].append(fmean(marks))
         values["probability"].append(fmean(map(answer_probability, rights)))
         values["share of the options"].append(fmean(choice_probability(right, wrong) for right, wrong in pairs))
         values["truth ratio"].append(-fmean(math.log(truth_ratio(right, wrong)) for right, wrong in pairs))
