@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -128,7 +128,7 @@ def _trained(
     check_fit(model, prompts, [[target] for target in targets])
     for prompt, target in zip(prompts, targets, strict=True):
         check_positions(model, len(prompt) + config.n_tokens + len(target), "A prompt with embeddings and target")
-    place = _unused_token(model, itertools.chain(*prompts, *targets))
+    place = unused_token(model, itertools.chain(*prompts, *targets))
     rows = [prompt + [place] * config.n_tokens + target for prompt, target in zip(prompts, targets, strict=True)]
     start = _start(model, config)
     vectors = start.clone() if shared else start.repeat(len(rows), 1, 1)
@@ -190,8 +190,8 @@ def _losses(model: PreTrainedModel, rows: list[list[int]], lengths: list[int]) -
     return -log_p.new_zeros(len(rows)).index_add_(0, row, log_p) / asked.sum(dim=1)
 
 
-def _unused_token(model: PreTrainedModel, used: Iterator[int]) -> int:
-    """The highest token of the vocabulary that stands nowhere in the prompts: it marks the place of the embeddings."""
+def unused_token(model: PreTrainedModel, used: Iterable[int]) -> int:
+    """Return the highest token of the vocabulary that stands nowhere in prompts: it marks the place of embeddings."""
     taken = set(used)
     return next(at for at in reversed(range(len(model.get_input_embeddings().get_parameter("weight")))) if at not in taken)
 
@@ -247,7 +247,7 @@ def soft_accuracy(
         as of `accuracy`.
     """
     prompts, options = question_tokens(tokenizer, questions)
-    place = _unused_token(model, itertools.chain(*prompts, *itertools.chain(*options)))
+    place = unused_token(model, itertools.chain(*prompts, *itertools.chain(*options)))
     with embedded(model, vectors, place):
         longer = [prompt + [place] * len(vectors) for prompt in prompts]
         return chosen_options(token_scores(model, longer, options, progress=progress), questions, "cloze")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from ..activations import captured, edited_output, frozen
 from ..attacks.greedy_coordinate import GCGConfig, swap_gains
-from ..attacks.soft_prompts import embedded
-from ..attacks.suffixes import PLACE, Layout, SuffixLoss, allowed_tokens, decoded, prompt_text, random_texts
+from ..attacks.soft_prompts import embedded, unused_token
+from ..attacks.suffixes import PLACE, Layout, SuffixLoss, allowed_tokens, decoded, prompt_text, random_texts, top_swaps
 from ..estimates import Number, mean_of
 from ..files import read_json_lines, results_folder
 from ..generation import write_greedily
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
 
 PLACES = " x" * 8
 """The suffix that searches of notebook 06 start from."""
-
-
-def under(model: Model, result: UnlearnResult | None) -> AbstractContextManager:
-    """Return a block in which the model carries an edit, or is the base model where there is none."""
-    return nullcontext() if result is None else result.applied(model)
 
 
 def steering_of(result: UnlearnResult) -> UnlearnConfig:
@@ -84,10 +78,10 @@ def gcg_step(
     tuple of Tensor and Tensor
         the candidate of the lowest loss, (tokens,), and its loss.
     """
-    liked = allowed[gradient[:, allowed].argsort(dim=1)[:, :topk]]
+    liked = top_swaps(gradient, allowed, topk)
     places = torch.randint(len(suffix), (width,), generator=draw)
     candidates = suffix.repeat(width, 1)
-    candidates[torch.arange(width), places] = liked[places, torch.randint(topk, (width,), generator=draw)]
+    candidates[torch.arange(width), places] = liked[places, torch.randint(liked.shape[1], (width,), generator=draw)]
     losses = loss_of(candidates)
     return candidates[losses.argmin()], losses.min()
 
@@ -100,7 +94,7 @@ def gcg_step_tests() -> list[Test]:
     allowed = torch.arange(1, 12)
     prices = torch.rand(3, 12, generator=draw)
 
-    def taken(step: Callable, **changed: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def taken(step: Callable) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates that a step tried, and what it returned."""
         seen: list[Tensor] = []
 
@@ -108,8 +102,7 @@ def gcg_step_tests() -> list[Test]:
             seen.append(candidates.clone())
             return prices[torch.arange(3), candidates].sum(dim=1)
 
-        setting = {"width": 64, "topk": 3} | changed
-        found, loss = step(suffix, gradient, loss_of, allowed, **setting, draw=torch.Generator().manual_seed(1))
+        found, loss = step(suffix, gradient, loss_of, allowed, width=64, topk=3, draw=torch.Generator().manual_seed(1))
         return torch.cat(seen), torch.as_tensor(found), torch.as_tensor(loss)
 
     def only_liked(step: Callable) -> bool:
@@ -133,7 +126,7 @@ def gcg_step_tests() -> list[Test]:
             lambda f: bool(((taken(f)[0] != suffix).sum(dim=1) <= 1).all()),
             "a candidate differs from the suffix in one place",
         ),
-        (lambda f: 0 not in taken(f)[0].tolist()[0] and not (taken(f)[0] == 0).any(), "put in allowed tokens only"),
+        (lambda f: not (taken(f)[0] == 0).any(), "put in allowed tokens only"),
         (
             only_liked,
             "draw from the `topk` tokens of the largest predicted gain: those of the lowest gradient at that place",
@@ -241,9 +234,9 @@ class SoftTarget:
 
     def start(self, seed: int = 0) -> Tensor:
         """Return the embeddings of as many tokens, drawn at random: (8, d)."""
-        table = self.model.get_input_embeddings().get_parameter("weight").detach()
-        draw = torch.Generator().manual_seed(seed)
-        return table[torch.randint(len(table), (len(self.layout.suffix),), generator=draw)].clone()
+        embed, draw = self.model.get_input_embeddings(), torch.Generator().manual_seed(seed)
+        drawn = torch.randint(len(embed.get_parameter("weight")), (len(self.layout.suffix),), generator=draw)
+        return embed(drawn).detach()  # through the module, because some families scale them there
 
     def loss(self) -> LossOf:
         """Return the loss of the target as a function of the vectors, on the model with the weights that it has now."""
@@ -263,7 +256,7 @@ class SoftTarget:
 
     def reply(self, vectors: Tensor, new_tokens: int = 20) -> str:
         """Generate the greedy answer to the question with these vectors behind it, in one line."""
-        place = len(self.tokenizer) - 1  # stands for a vector; no prompt of the notebook has this token
+        place = unused_token(self.model, [*self.layout.before, *self.layout.after])
         ids = torch.tensor([[*self.layout.before, *[place] * len(vectors), *self.layout.after]])
         prompt = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         with embedded(self.model, vectors, place):
@@ -292,7 +285,6 @@ def gradient_beside_loss(model: Model, tokenizer: Tokenizer, question: str, targ
 class AtOneLoss:
     """An unlearned model and the base model at one loss: the first by a right opening, the second by a random text."""
 
-    question: str
     unlearned: tuple[float, float]
     """Loss of the opening, and the norm of its gradient."""
     base: tuple[float, float]
@@ -325,7 +317,7 @@ def at_one_loss(
         with result.applied(model):
             unlearned = gradient_beside_loss(model, tokenizer, question, target)
         nearest = min(tried, key=lambda each: abs(each[0] - unlearned[0]))
-        found.append(AtOneLoss(question, unlearned, nearest, knows, tuple(tried)))
+        found.append(AtOneLoss(unlearned, nearest, knows, tuple(tried)))
     return found
 
 
