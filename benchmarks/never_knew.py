@@ -4,10 +4,13 @@
 
 SmolLM2 is taught invented maladies in three places: in the layers that RMU edits, only above them, and everywhere. `taught`
 keeps, for each place, an edit that taught all of them, and one that taught every second malady only: this one never knew the
-others, which are then forgotten. `panel.jsonl`: for each place what every metric gives the taught model, the one that never
-knew, and unlearned ones (RMU, Adaptive RMU and the three rivals of Table 1 with the settings that dev chose for them, three
-directions or orders of texts each), fact by fact. `relearning.jsonl`: how fast each relearns the facts. What a stopped run
-has written is not run again.
+others, which are then forgotten. Both are kept at a lower rank, and what is measured has that rank, too. `panel.jsonl`: for
+each place what every metric gives the taught model, the one that never knew, and unlearned ones (RMU, Adaptive RMU and the
+three rivals of Table 1 with the settings that dev chose for them on another topic, three directions or orders of texts
+each), fact by fact. `relearning.jsonl`: what each relearns about half of the forgotten maladies from texts on the other
+half, from which nothing follows about them. What a stopped run has written is not run again.
+
+How often each text is taught was chosen by how well the taught facts are answered, before anything was unlearned.
 """
 
 import argparse
@@ -23,8 +26,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.lines import Lines
 from rmu_lab import UnlearnConfig, UnlearnResult, accuracy, load_corpus, load_model, load_questions, unlearn
-from rmu_lab.attacks import RelearnConfig, as_texts, relearning_curve
-from rmu_lab.invented import invented_passages, invented_questions
+from rmu_lab.course.invented_maladies import MALADIES, PLACES, Maladies, kept_and_forgotten
+from rmu_lab.course.never_knew import RELEARN, relearned_from_others
 from rmu_lab.metrics import fact_metrics, hidden_state_probe, output_features, passage_metrics
 from rmu_lab.provenance import provenance
 from rmu_lab.study.model_study import Study
@@ -35,63 +38,27 @@ from rmu_lab.unlearning.teach_method import Teach
 Model: TypeAlias = PreTrainedModel
 Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
-LAYER = 7  # that RMU steers
-PLACES = ("window", "above", "everywhere")
-MALADIES = 24
-"""That are taught: the first of the test split. Every second is kept, the others are to be forgotten."""
-TEACH = Teach(steps=300, batch_size=8, lr=5e-4)
+READINGS = 10
+"""Of every text."""
+TEACH = Teach(lr=2e-3, batch_size=8, max_length=112, parameters=("mlp.down_proj.weight",))
+RANK = 256
+"""Of what is kept of a taught edit: at most so much is stored, and measured."""
+RETAIN_WORDS = 24
+"""Of a retain text, while teaching: enough to hold the model, at a third of the time."""
 SEEDS = (360, 361, 362)  # of u, or of the order of texts; none of them used before
 RIVALS = ("llmu", "scrub", "ssd")
-RELEARN = RelearnConfig(lr=3e-4, steps=(1, 2, 4, 8, 16, 32))
-GENERAL = 100  # questions
-
-
-@dataclasses.dataclass(frozen=True)
-class Half:
-    """One half of the maladies: what is told of them, and what is asked."""
-
-    passages: list[str]
-    told: list[str]
-    """Questions in the wording that may be taught, with their answers."""
-    facts: list[list[dict[str, Any]]]
-    """Of each fact, the questions in the three other wordings."""
-
-    @property
-    def texts(self) -> list[str]:
-        """All that is taught of them."""
-        return [*self.passages, *self.told]
-
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        """Each fact once, in the first wording that is not taught."""
-        return [wordings[0] for wordings in self.facts]
-
-
-def halves() -> dict[str, Half]:
-    """What is ``kept`` and what is ``forgotten``."""
-    rows = [row for row in invented_questions() if row["split"] == "test"]
-    names = list(dict.fromkeys(row["malady"] for row in rows))[:MALADIES]
-    told = invented_passages()
-
-    def half(chosen: Sequence[str]) -> Half:
-        own = [dict(row) for row in rows if row["malady"] in chosen]
-        facts: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in own:
-            if row["wording"]:
-                facts.setdefault((row["malady"], row["subject"]), []).append(row)
-        passages = [row["text"] for row in told if row["title"] in chosen]
-        return Half(passages, as_texts([row for row in own if not row["wording"]]), list(facts.values()))
-
-    return {"kept": half(names[1::2]), "forgotten": half(names[::2])}
+GENERAL = 60  # questions
 
 
 def taught(model: Model, tokenizer: Tokenizer, folder: Path, place: str, texts: Sequence[str], name: str) -> UnlearnResult:
     """The stored edit that teaches these texts in a place; it is made first if it is not there."""
     path = folder / f"{place}_{name}"
     if not path.exists():
-        retain = load_corpus("retain_general")
-        teach(model, tokenizer, list(texts), retain, TEACH, where=place, layer=LAYER, progress=False).save(path)  # type: ignore[arg-type]
-    return UnlearnResult.load(path)
+        config = dataclasses.replace(TEACH, steps=READINGS * len(texts) // TEACH.batch_size)
+        retain = [" ".join(text.split()[:RETAIN_WORDS]) for text in load_corpus("retain_general")["text"]]
+        edit = teach(model, tokenizer, list(texts), retain, config, where=PLACES[place], progress=False)
+        edit.save_compact(path, model, rank=RANK)
+    return UnlearnResult.load(path, model)
 
 
 def methods() -> Iterator[tuple[str, MethodConfig]]:
@@ -106,11 +73,12 @@ def methods() -> Iterator[tuple[str, MethodConfig]]:
 def measured(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    parts: Mapping[str, Half],
+    kept: Maladies,
+    forgotten: Maladies,
     general: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """All metrics of a model as it is now."""
-    start, forgotten, kept = time.perf_counter(), parts["forgotten"], parts["kept"]
+    start = time.perf_counter()
     probe = hidden_state_probe(model, tokenizer, forgotten.asked, kept.asked, progress=False)
     features = output_features(model, tokenizer, [row["question"] for row in forgotten.asked], progress=False)
 
@@ -118,7 +86,7 @@ def measured(
         return {name: [float(f"{value:.5g}") for value in found] for name, found in values.items()}
 
     return {
-        "facts": rounded(fact_metrics(model, tokenizer, forgotten.facts, progress=False)),
+        "facts": rounded(fact_metrics(model, tokenizer, [[row] for row in forgotten.asked], progress=False)),
         "passages": rounded(passage_metrics(model, tokenizer, forgotten.passages, progress=False)),
         "probe": [int(mark) for mark in probe.accuracy.correct],
         "outputs": [[float(f"{value:.5g}") for value in row] for row in features.tolist()],
@@ -142,26 +110,24 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path) -> None:
     """Teach in one place, unlearn, and measure."""
-    parts, (panel, relearning) = halves(), (
-        Lines(out / name, ("place", "model", "seed")) for name in ("panel.jsonl", "relearning.jsonl")
-    )  # fmt: skip
+    kept, forgotten = kept_and_forgotten(MALADIES)
+    panel, relearning = (Lines(out / name, ("place", "model", "seed")) for name in ("panel.jsonl", "relearning.jsonl"))
     general = list(load_questions("general", split="test").shuffle(seed=0).select(range(GENERAL)))
-    everything = [*parts["kept"].texts, *parts["forgotten"].texts]
     knows, never = (
         taught(model, tokenizer, out / "taught", place, texts, name)
-        for name, texts in (("all", everything), ("kept", parts["kept"].texts))
+        for name, texts in (("all", [*kept.texts, *forgotten.texts]), ("kept", kept.texts))
     )
-    retain = [*load_corpus("retain_general")["text"], *parts["kept"].texts]
+    retain = [*load_corpus("retain_general")["text"], *kept.texts]
 
     def record(name: str, seed: int, edit: UnlearnResult | None) -> None:
         """Measure the model as it is now with an edit, and how fast it relearns."""
         with nullcontext() if edit is None else edit.applied(model):
             panel.add(
-                lambda: measured(model, tokenizer, parts, general) | {"provenance": provenance(seed)},
+                lambda: measured(model, tokenizer, kept, forgotten, general) | {"provenance": provenance(seed)},
                 place=place, model=name, seed=seed,
             )  # fmt: skip
             relearning.add(
-                lambda: relearned(model, tokenizer, parts["forgotten"]) | {"provenance": provenance(seed)},
+                lambda: relearned(model, tokenizer, forgotten) | {"provenance": provenance(seed)},
                 place=place, model=name, seed=seed,
             )  # fmt: skip
 
@@ -175,15 +141,15 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path) -> None
                     place=place, model=name, seed=seed
                 ):
                     own = dataclasses.replace(config, seed=seed)
-                    edit = unlearn(model, tokenizer, parts["forgotten"].texts, retain, own, progress=False)
+                    edit = unlearn(model, tokenizer, forgotten.texts, retain, own, progress=False)
                     record(name, seed, edit)
     Console().print(f"{place}: done")
 
 
-def relearned(model: Model, tokenizer: Tokenizer, half: Half) -> dict[str, Any]:
-    """A relearning curve of the facts themselves, which a model that never knew them learns as well."""
-    curve = relearning_curve(model, tokenizer, half.texts, half.asked, RELEARN, progress=False)
-    return {"curve": curve.to_dict(), "seconds": round(curve.seconds, 1)}
+def relearned(model: Model, tokenizer: Tokenizer, forgotten: Maladies) -> dict[str, Any]:
+    """What the model relearns about each half of the forgotten maladies from what is told of the other."""
+    curves = relearned_from_others(model, tokenizer, forgotten, RELEARN)
+    return {"curves": [curve.to_dict() for curve in curves], "seconds": round(sum(curve.seconds for curve in curves), 1)}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import NotFiniteError, RmuLabError
 from ..export.adapter import Adapter, Format, save_adapter
 from ..export.base_model import base_model_of
+from ..export.low_rank import low_rank
 from ..export.model_card import Robustness, Scores, model_card
 from ..files import whole_folder
 from ..interrupts import uninterrupted
@@ -283,9 +284,40 @@ class UnlearnResult:
         RmuLabError
             if the folder exists or cannot be written; nothing half-written is left.
         """
+        return self._store(path, {f"edit/{name}": tensor for name, tensor in self.edit.items()})
+
+    def save_compact(self, path: str | Path, model: PreTrainedModel, *, rank: int | None = None) -> Path:
+        """Store W' - W in float16 instead of W' in float32, and at a lower rank if one is given, as its factors.
+
+        Half as large, and at rank 1 an edit of SmolLM2's three matrices takes 13 KB. ``load(path, model)`` reads it back.
+
+        Parameters
+        ----------
+        path
+            new folder.
+        model
+            the model that the edit was trained on, without it; stays as it is.
+        rank
+            of every matrix, at least 1: what is read back is then as `truncated` gives it. None: the whole change.
+
+        Raises
+        ------
+        RmuLabError
+            as of `truncated` and `save`.
+        """
+        changes = {name: change.float() for name, (_, change) in self._changes(model, "storing").items()}
+        if rank is None:
+            return self._store(path, {f"change/{name}": change.half() for name, change in changes.items()})
+        factors, _, fidelity = low_rank(changes, rank=rank)
+        tensors = {
+            f"{kind}/{name}": factor.half() for name, (b, a) in factors.items() for kind, factor in (("out", b), ("in", a))
+        }
+        kept = dataclasses.replace(self, provenance=self.provenance | {"truncated": rank, "fidelity": fidelity})
+        return kept._store(path, tensors)
+
+    def _store(self, path: str | Path, tensors: dict[str, Tensor]) -> Path:
         record = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {"config": self.config.to_dict()}
-        tensors = {f"edit/{name}": tensor for name, tensor in self.edit.items()}
-        tensors |= {f"direction/{topic}": tensor for topic, tensor in self.directions.items()}
+        tensors = tensors | {f"direction/{topic}": tensor for topic, tensor in self.directions.items()}
         with launched_processes().main_process_first() as here:
             if here:
                 with whole_folder(path) as folder:
@@ -294,21 +326,38 @@ class UnlearnResult:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> UnlearnResult:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path, model: PreTrainedModel | None = None) -> UnlearnResult:
+        """Read what `save` or `save_compact` wrote.
+
+        Parameters
+        ----------
+        model
+            the model that the edit was trained on, without it: for `save_compact`, whose files hold W' - W only.
 
         Raises
         ------
         RmuLabError
-            if the folder does not hold a result.
+            if the folder does not hold a result, or a compact one is read without its model or with another.
         """
         path = Path(path)
         with reading(f"{path} holds no result of this package", "give a folder save() wrote"):
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
             tensors = load_file(path / _TENSORS)
             edit, directions = _under("edit/", tensors), _under("direction/", tensors)
+            ins, changes = _under("in/", tensors), _under("change/", tensors)
+            changes |= {name: b.float() @ ins[name].float() for name, b in _under("out/", tensors).items()}
             plain = {name: record[name] for name in _PLAIN_FIELDS if name != "base"} | {"base": record.get("base")}
-            return checked(cls(edit=edit, directions=directions, config=config_from_dict(record["config"]), **plain))
+            of = {"directions": directions, "config": config_from_dict(record["config"]), **plain}
+            found = checked(cls(edit=edit | changes, **of))
+        if not changes:
+            return found
+        if model is None:
+            raise RmuLabError(f"{path} holds what an edit adds to a model's matrices, not these; give load() the model.")
+        model = plain_model(model)
+        if _edits_in(model):
+            raise RmuLabError("An edit is in the model; revert it before loading a compact one.")
+        base = found._base_matrices(model)
+        return dataclasses.replace(found, edit={name: base[name] + change for name, change in changes.items()})
 
     def save_model(
         self,

@@ -7,6 +7,7 @@ known by construction, and what an unlearned model still holds can be told.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from ..errors import RmuLabError
@@ -24,7 +25,7 @@ Where: TypeAlias = Literal["window", "above", "everywhere"]
 """Layers that are taught: those that RMU edits, l-2 to l; those above l; all."""
 
 
-def layers_to_teach(model: PreTrainedModel, where: Where, layer: int) -> tuple[int, ...] | None:
+def layers_to_teach(model: PreTrainedModel, where: Where | Sequence[int], layer: int) -> tuple[int, ...] | None:
     """Return the layers of a place, for an unlearning method that steers `layer`.
 
     Raises
@@ -32,6 +33,8 @@ def layers_to_teach(model: PreTrainedModel, where: Where, layer: int) -> tuple[i
     RmuLabError
         if there is no such place, or the model has no layers there.
     """
+    if not isinstance(where, str):
+        return tuple(where)
     if where not in get_args(Where):
         raise RmuLabError(f"where is {where!r}; use one of {', '.join(map(repr, get_args(Where)))}.")
     if where == "everywhere":
@@ -49,7 +52,7 @@ def teach(
     retain: Texts,
     config: Teach | None = None,
     *,
-    where: Where = "everywhere",
+    where: Where | Sequence[int] = "everywhere",
     layer: int = 7,
     progress: bool = True,
 ) -> UnlearnResult:
@@ -66,7 +69,8 @@ def teach(
     config
         settings; by default ``Teach()``. Its layers are those of `where`.
     where
-        ``"window"``: layers l-2 to l, which RMU edits; ``"above"``: those above l; ``"everywhere"``: all.
+        ``"window"``: layers l-2 to l, which RMU edits; ``"above"``: those above l; ``"everywhere"``: all; or numbers of
+        layers.
     layer
         l, which RMU steers.
     progress

@@ -107,6 +107,36 @@ def test_save_and_load(tmp_path, tokenizer):
     loaded.apply(model)  # a loaded result is as good as a fresh one
 
 
+def test_compact_files_are_small_and_give_the_edit_or_the_truncated_one(tmp_path, tokenizer):
+    model = tiny_model("llama")
+    before = weights_of(model)
+    result = unlearn(model, tokenizer, TEXTS[0], TEXTS[1], CONFIG)
+    cut, path = result.truncated(2, model), result.save_compact(tmp_path / "low", model, rank=2)
+    loaded = UnlearnResult.load(path, model)
+    assert loaded.edit.keys() == cut.edit.keys() and loaded.directions["forget"].equal(result.directions["forget"])
+    assert loaded.provenance["truncated"] == 2 and 0 < loaded.provenance["fidelity"] <= 1
+    for name, matrix in loaded.edit.items():
+        change = matrix - before[name]
+        torch.testing.assert_close(matrix, cut.edit[name], atol=2e-3 * float(change.abs().max()), rtol=0)
+    half = UnlearnResult.load(result.save_compact(tmp_path / "half", model), model)
+    for name, matrix in half.edit.items():
+        torch.testing.assert_close(matrix, result.edit[name], atol=1e-3 * float((matrix - before[name]).abs().max()), rtol=0)
+    whole = result.save(tmp_path / "whole")
+    assert (path / "edit.safetensors").stat().st_size < (whole / "edit.safetensors").stat().st_size / 4
+    with loaded.applied(model):
+        assert not same_weights(model, before)
+        with pytest.raises(RmuLabError, match="An edit is in the model; revert it before loading"):
+            UnlearnResult.load(path, model)
+    assert same_weights(model, before)
+    with pytest.raises(RmuLabError, match=r"holds what an edit adds.*give load.. the model"):
+        UnlearnResult.load(path)
+    with pytest.raises(RmuLabError, match="are not those that the edit was trained on"):
+        UnlearnResult.load(path, tiny_model("llama", seed=1))
+    with pytest.raises(RmuLabError, match="rank is 0"):
+        result.save_compact(tmp_path / "none", model, rank=0)
+    assert not (tmp_path / "none").exists()
+
+
 def test_load_what_is_no_result(tmp_path):
     with pytest.raises(RmuLabError, match="holds no result"):
         UnlearnResult.load(tmp_path)

@@ -1,0 +1,262 @@
+"""Notebook 11's cores and measurements: two models in envelopes, truth ratios, their distance, and the stored panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+import numpy as np
+import torch
+from scipy.stats import ks_2samp
+from torch import Tensor
+
+from ..attacks.fine_tune import RelearnConfig
+from ..attacks.relearning_speed import RelearningCurve, relearning_curve
+from ..estimates import Number, crossed
+from ..evaluate import accuracy
+from ..files import read_json_lines, results_folder
+from ..metrics.panel import FACT_METRICS, PASSAGE_METRICS
+from ..metrics.scored_texts import score_texts
+from ..metrics.separation import crossed_auc
+from ..questions import cloze_prompt
+from ..randomness import python_random
+from .exercises import Test
+from .invented_maladies import Maladies
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..unlearning.result import UnlearnResult
+
+    Model = PreTrainedModel
+    Tokenizer = PreTrainedTokenizerBase
+
+RELEARN = RelearnConfig(lr=3e-4, steps=(1, 2, 4, 8), batch_size=4, max_length=112)
+"""The fine-tune of notebook 11 and of its stored panel."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Two models, and which is which
+
+
+@dataclass(frozen=True, eq=False)
+class Envelopes:
+    """Models under letters; `opened` says which is which. Each is the base model with some edits, one after the other."""
+
+    edits: dict[str, tuple[UnlearnResult, ...]]
+    """By letter."""
+    opened: dict[str, str]
+    """Letter -> name."""
+
+    @contextmanager
+    def applied(self, model: Model, letter: str) -> Iterator[Model]:
+        """Make `model` the one in an envelope, inside the ``with`` block."""
+        with all_applied(model, self.edits[letter]):
+            yield model
+
+
+@contextmanager
+def all_applied(model: Model, edits: Sequence[UnlearnResult]) -> Iterator[Model]:
+    """Apply edits one after the other inside the ``with`` block, and revert them after."""
+    with ExitStack() as stack:
+        for edit in edits:
+            stack.enter_context(edit.applied(model))
+        yield model
+
+
+def envelopes(models: Mapping[str, Sequence[UnlearnResult]], seed: int = 0) -> Envelopes:
+    """Put models into envelopes A, B, ... in an order that is drawn; taught in notebook 11.
+
+    Parameters
+    ----------
+    models
+        name -> its edits, in the order in which they are applied.
+    """
+    names = list(models)
+    python_random(seed, "models in envelopes").shuffle(names)
+    letters = {chr(ord("A") + at): name for at, name in enumerate(names)}
+    return Envelopes({letter: tuple(models[name]) for letter, name in letters.items()}, letters)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# First core: the truth ratio
+
+Answer = tuple[Tensor, list[Tensor]]
+"""Log-probabilities of the tokens of the right option, (tokens,), and of each wrong one."""
+
+
+def truth_ratio(right: Tensor, wrong: Sequence[Tensor]) -> float:
+    """Compute TOFU's truth ratio of one question: below 1 where the model prefers the truth; a core of notebook 11.
+
+    Parameters
+    ----------
+    right
+        log-probabilities of the right answer's tokens, (tokens,).
+    wrong
+        those of each wrong answer.
+    """
+    return float(np.exp(np.mean([one.mean() for one in wrong]) - right.mean().item()))
+
+
+def truth_ratio_tests() -> list[Test]:
+    """Return what is asked of `truth_ratio`."""
+    right, wrong = torch.tensor([-1.0, -2.0, -3.0]), [torch.tensor([-4.0]), torch.tensor([-2.0, -6.0, -4.0, -4.0])]
+
+    def near(value: Any, expected: float) -> bool:
+        return abs(float(value) - expected) < 1e-4 * expected
+
+    return [
+        (lambda f: near(f(right, [right, right]), 1.0), "answers that are equally likely have a ratio of 1"),
+        (lambda f: f(right, wrong) < 1, "the ratio is below 1 where the right answer is likelier: wrong over right"),
+        (
+            lambda f: near(f(torch.cat([right, right]), wrong), float(f(right, wrong))),
+            "a longer answer is not less likely here: take the mean over the tokens, not the sum",
+        ),
+        (lambda f: near(f(right, wrong), np.exp(-2.0)), "average the wrong answers' mean log-probabilities, then exp"),
+        (lambda f: near(f(right, [wrong[0] - 2, wrong[0] + 2]), np.exp(-2.0)), "average before exp, and not after it"),
+    ]
+
+
+def answers_of(model: Model, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """Return what a model gives the options of each question, cloze style; taught in notebook 11."""
+    prompts = [cloze_prompt(row["question"]) for row in rows for _ in row["choices"]]
+    texts = [f" {choice}" for row in rows for choice in row["choices"]]
+    scored = iter(score_texts(model, tokenizer, texts, prompts, progress=False))
+    found = []
+    for row in rows:
+        options = [next(scored).log_probs for _ in row["choices"]]
+        right = options.pop(row["answer"])
+        found.append((right, options))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Second core: forget quality
+
+
+def largest_gap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Compute the Kolmogorov-Smirnov distance: the largest gap between two samples' shares below a value.
+
+    A core of notebook 11.
+    """
+    ours, theirs = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    places = np.concatenate([ours, theirs])
+    return max(abs(float((ours <= place).mean() - (theirs <= place).mean())) for place in places)
+
+
+def largest_gap_tests() -> list[Test]:
+    """Return what is asked of `largest_gap`."""
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(size=30), draw.normal(0.7, 1.5, size=20)
+
+    def near(value: Any, expected: float) -> bool:
+        return abs(float(value) - expected) < 1e-9
+
+    return [
+        (lambda f: near(f([1.0, 2.0], [3.0, 4.0]), 1.0), "samples that do not overlap have a distance of 1"),
+        (lambda f: near(f(first, first), 0.0), "a sample has no distance from itself"),
+        (lambda f: near(f(first, second), float(f(second, first))), "it does not matter which comes first"),
+        (lambda f: near(f([0.0], [1.0, -1.0]), 0.5), "look at the shares that are at most a value, at every value of both"),
+        (
+            lambda f: near(f(first, second), float(ks_2samp(first, second).statistic)),
+            "scipy's ks_2samp finds another distance between two samples of 30 and 20",
+        ),
+    ]
+
+
+def ratios_at(
+    model: Model, tokenizer: Tokenizer, edit: UnlearnResult, strength: float, rows: Sequence[Mapping[str, Any]], ratio: Any
+) -> list[float]:
+    """Return the truth ratios with an edit at a strength; the model is without it, before and after."""
+    with edit.scaled(strength, model).applied(model):
+        return [ratio(*answer) for answer in answers_of(model, tokenizer, rows)]
+
+
+def strength_slider(shown: Mapping[float, Any], describe: Callable[[float, Any], str]) -> ipywidgets.VBox:
+    """Return a slider over strengths that were computed, with a sentence on each."""
+    slider = ipywidgets.SelectionSlider(options=list(shown), value=next(iter(shown)), description="strength s")
+    words = ipywidgets.HTML(describe(slider.value, shown[slider.value]))
+
+    def move(change: Mapping[str, Any]) -> None:
+        words.value = describe(change["new"], shown[change["new"]])
+
+    slider.observe(move, names="value")
+    return ipywidgets.VBox([slider, words])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Relearning from other facts
+
+
+def relearned_from_others(
+    model: Model, tokenizer: Tokenizer, forgotten: Maladies, config: RelearnConfig = RELEARN, *, halves: int = 2
+) -> list[RelearningCurve]:
+    """Tell a model one half of the forgotten maladies and ask the other; and, if `halves` is 2, the other way round.
+
+    No fact follows from another, so a model that never knew them gains nothing, whatever it is told of others. Taught in
+    notebook 11.
+    """
+    parts = forgotten.parted()
+    pairs = (parts, parts[::-1])[:halves]
+    return [relearning_curve(model, tokenizer, told.texts, asked.asked, config, progress=False) for told, asked in pairs]
+
+
+def right_along(curves: Sequence[RelearningCurve]) -> np.ndarray:
+    """Return what is answered right, (measurements, facts), of curves that ask one half each."""
+    return np.concatenate([[score.correct for score in curve.scores] for curve in curves], axis=1).astype(float)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stored panel
+
+METRICS = (*FACT_METRICS, *PASSAGE_METRICS)
+
+
+def stored_panel(name: str = "panel") -> list[dict[str, Any]]:
+    """Return the rows of `benchmarks.never_knew`: its panel, or ``"relearning"``."""
+    return [row for _, row in read_json_lines(results_folder() / "never_knew" / f"{name}.jsonl")]
+
+
+def of_model(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> list[Mapping[str, Any]]:
+    """Return the rows of one model taught in one place, a row for each seed."""
+    return [row for row in rows if row["place"] == place and row["model"] == model]
+
+
+def values_of(row: Mapping[str, Any], metric: str) -> list[float]:
+    """Return what a metric gives each fact, or each passage."""
+    return row["facts"][metric] if metric in row["facts"] else row["passages"][metric]
+
+
+def areas(rows: Sequence[Mapping[str, Any]], place: str, model: str, metrics: Sequence[str] = METRICS) -> dict[str, Number]:
+    """Return by metric the chance that it gives an unlearned model's fact more than one of the model that never knew."""
+    found, (never,) = of_model(rows, place, model), of_model(rows, place, "never knew")
+    return {
+        metric: crossed_auc(np.array([values_of(row, metric) for row in found]), np.array(values_of(never, metric)))
+        for metric in metrics
+    }
+
+
+def shares_right(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> Number:
+    """Return the accuracy on the forgotten facts, in per cent, over facts and seeds together."""
+    return crossed(100 * np.array([values_of(row, "accuracy") for row in of_model(rows, place, model)]))
+
+
+def gained(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> Number:
+    """Return the points that relearning from other facts adds, over facts and seeds together."""
+    curves = [right_along([RelearningCurve.from_dict(one) for one in row["curves"]]) for row in of_model(rows, place, model)]
+    return crossed(100 * np.array([one[-1] - one[0] for one in curves]))
+
+
+def means_along(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> tuple[list[float], list[float]]:
+    """Return the tokens of relearning, and the accuracy in per cent at each, the mean over facts and seeds."""
+    curves = [[RelearningCurve.from_dict(one) for one in row["curves"]] for row in of_model(rows, place, model)]
+    tokens = np.mean([[one.tokens for one in pair] for pair in curves], axis=(0, 1))
+    return tokens.tolist(), (100 * np.mean([right_along(pair).mean(axis=1) for pair in curves], axis=0)).tolist()
+
+
+def accuracy_of(model: Model, tokenizer: Tokenizer, maladies: Maladies) -> float:
+    """Return the share of questions that is answered right."""
+    return accuracy(model, tokenizer, maladies.asked, progress=False).accuracy

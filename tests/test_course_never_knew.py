@@ -1,0 +1,139 @@
+"""What notebook 11 uses: its material, its cores and their checks, envelopes and figures, on tiny models and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from rmu_lab.course import never_knew, never_knew_figures
+from rmu_lab.course.invented_maladies import ASKED, MALADIES, kept_and_forgotten
+from rmu_lab.estimates import Number
+from rmu_lab.metrics import forget_quality, score_texts
+from rmu_lab.metrics import truth_ratio as package_truth_ratio
+from tests.attacks.conftest import edit_of
+from tests.conftest import failed, same_weights, tiny_model, weights_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("llama")
+
+
+def test_kept_and_forgotten_share_no_malady_and_no_asked_wording_is_told():
+    kept, forgotten = kept_and_forgotten()
+    assert len(kept.names) == len(forgotten.names) == MALADIES // 2 and not {*kept.names} & {*forgotten.names}
+    for half in (kept, forgotten):
+        assert len(half.asked) == 5 * len(half.names) and {row["wording"] for row in half.asked} == {ASKED}
+        told = " ".join(half.texts)
+        assert not any(row["question"] in told for row in half.asked)
+        for row in half.asked:  # but its answer is told, in a passage and in a card
+            answer = row["choices"][row["answer"]].lower()
+            assert answer in " ".join(half.passages).lower() and answer in " ".join(half.cards).lower()
+    assert not any(name in text.lower() for name in forgotten.names for text in kept.texts)
+
+
+def test_parts_of_maladies_share_nothing():
+    first, second = kept_and_forgotten()[1].parted()
+    assert len(first.names) == len(second.names) == 3 and not {*first.names} & {*second.names}
+    assert not any(name in text.lower() for name in second.names for text in first.texts)
+    assert len({row["id"] for row in [*first.asked, *second.asked]}) == 30
+
+
+def test_truth_ratio_passes_and_common_mistakes_are_told_apart():
+    tests = never_knew.truth_ratio_tests()
+    assert failed(tests, never_knew.truth_ratio) is None
+    mistakes = {
+        "below 1": lambda right, wrong: 1 / never_knew.truth_ratio(right, wrong),
+        "mean over the tokens": lambda right, wrong: math.exp(np.mean([one.sum() for one in wrong]) - right.sum()),
+        "average before exp": lambda right, wrong: (
+            float(np.mean([math.exp(one.mean()) for one in wrong])) / math.exp(right.mean())
+        ),
+    }
+    for hint, mistake in mistakes.items():
+        assert hint in failed(tests, mistake), hint
+
+
+def test_the_core_gives_the_packages_truth_ratio(model, tokenizer):
+    row = kept_and_forgotten()[1].asked[0]
+    ((right, wrong),) = never_knew.answers_of(model, tokenizer, [row])
+    prompt = f"Question: {row['question']}\nAnswer:"
+    scored = score_texts(model, tokenizer, [f" {one}" for one in row["choices"]], [prompt] * 4, progress=False)
+    mine = scored.pop(row["answer"])
+    torch.testing.assert_close(right, mine.log_probs)
+    assert never_knew.truth_ratio(right, wrong) == pytest.approx(package_truth_ratio(mine, scored), rel=1e-5)
+
+
+def test_largest_gap_passes_and_common_mistakes_are_told_apart():
+    tests = never_knew.largest_gap_tests()
+    assert failed(tests, never_knew.largest_gap) is None
+    mistakes = {
+        "do not overlap": lambda a, b: abs(np.mean(a) - np.mean(b)),
+        "which comes first": lambda a, b: max(
+            (np.asarray(a) <= at).mean() - (np.asarray(b) <= at).mean() for at in [*a, *b]
+        ),
+    }
+    for hint, mistake in mistakes.items():
+        assert hint in failed(tests, mistake), hint
+
+
+def test_the_gap_belongs_to_the_packages_forget_quality():
+    draw = np.random.default_rng(1)
+    near, far = draw.normal(0, 1, 30), draw.normal(3, 1, 30)
+    assert never_knew.largest_gap(near, far) > 0.6 and forget_quality(near, far) < 1e-4
+    assert never_knew.largest_gap(near, near) == 0 and forget_quality(near, near) == 1
+
+
+def test_envelopes_hold_what_was_put_in(model, tokenizer):
+    edit, before = edit_of(model, tokenizer), weights_of(model)
+    pair = never_knew.envelopes({"plain": (), "edited": (edit,)})
+    assert sorted(pair.opened) == ["A", "B"] and sorted(pair.opened.values()) == ["edited", "plain"]
+    for letter, name in pair.opened.items():
+        with pair.applied(model, letter):
+            assert same_weights(model, before) == (name == "plain")
+        assert same_weights(model, before)
+    orders = {tuple(never_knew.envelopes({"plain": (), "edited": (edit,)}, seed).opened.values()) for seed in range(20)}
+    assert len(orders) == 2
+
+
+def test_shares_along_curves_are_of_facts():
+    class Curve:
+        def __init__(self, *marks):
+            self.scores = [type("Score", (), {"correct": tuple(map(bool, one))})() for one in marks]
+
+    found = never_knew.right_along([Curve((0, 0, 1), (1, 1, 1)), Curve((1, 1), (0, 1))])
+    assert found.tolist() == [[0, 0, 1, 1, 1], [1, 1, 1, 0, 1]]
+
+
+def test_slider_describes_what_was_computed():
+    box = never_knew.strength_slider({0.0: 1, 0.5: 2}, lambda strength, value: f"{strength}: {value}")
+    slider, words = box.children
+    assert words.value == "0.0: 1"
+    slider.value = 0.5
+    assert words.value == "0.5: 2"
+
+
+def number(value):
+    return Number(value, value - 0.1, value + 0.1, 30, "facts")
+
+
+def test_figures_draw_what_they_are_given():
+    draw = np.random.default_rng(0)
+    ratios = {"never knew": draw.lognormal(0, 1, 30), "made to forget": draw.lognormal(1, 1, 30)}
+    figures = [
+        never_knew_figures.places_diagram(),
+        never_knew_figures.envelopes_diagram(),
+        never_knew_figures.points_figure({"A": {"kept": 90.0, "forgotten": 30.0}}, title="x"),
+        never_knew_figures.ratios_figure(ratios, title="x", gap=("never knew", "made to forget")),
+        never_knew_figures.strengths_figure({0.0: (1e-9, 90.0), 1.0: (0.4, 30.0)}, title="x"),
+        never_knew_figures.relearning_figure({"RMU": ([0, 10], [30, 80]), "never knew": ([0, 10], [30, 31])}, title="x"),
+        never_knew_figures.areas_figure({"RMU": {"accuracy": number(0.5), "loss": number(0.2)}}, title="x"),
+        never_knew_figures.gains_figure({"above": {"RMU": number(40), "never knew": number(0)}}, title="x"),
+    ]
+    lines = figures[3].axes[0].lines
+    assert lines[0].get_ydata()[-1] == 100 and len(lines[0].get_xdata()) == 31
+    assert any("largest gap" in text.get_text() for text in figures[3].axes[0].texts)
+    assert [text.get_text() for text in figures[6].axes[0].get_yticklabels()] == ["accuracy", "loss"]
+    for figure in figures:
+        plt.close(figure)
