@@ -38,9 +38,10 @@ from rmu_lab.unlearning.teach_method import Teach
 Model: TypeAlias = PreTrainedModel
 Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
-READINGS = 10
+READINGS = {"window": 10, "above": 8, "everywhere": 8}
 """Of every text."""
-TEACH = Teach(lr=2e-3, batch_size=8, max_length=112, parameters=("mlp.down_proj.weight",))
+_TEACH = Teach(lr=2e-3, batch_size=4, max_length=112, parameters=("mlp.down_proj.weight",))
+TEACH = {"window": dataclasses.replace(_TEACH, batch_size=8), "above": _TEACH, "everywhere": _TEACH}
 RANK = 256
 """Of what is kept of a taught edit: at most so much is stored, and measured."""
 RETAIN_WORDS = 24
@@ -54,7 +55,8 @@ def taught(model: Model, tokenizer: Tokenizer, folder: Path, place: str, texts: 
     """The stored edit that teaches these texts in a place; it is made first if it is not there."""
     path = folder / f"{place}_{name}"
     if not path.exists():
-        config = dataclasses.replace(TEACH, steps=READINGS * len(texts) // TEACH.batch_size)
+        config = TEACH[place]
+        config = dataclasses.replace(config, steps=READINGS[place] * len(texts) // config.batch_size)
         retain = [" ".join(text.split()[:RETAIN_WORDS]) for text in load_corpus("retain_general")["text"]]
         edit = teach(model, tokenizer, list(texts), retain, config, where=PLACES[place], progress=False)
         edit.save_compact(path, model, rank=RANK)

@@ -15,8 +15,8 @@ from tests.conftest import same_weights, tiny_model, weights_of
 def small(monkeypatch):
     monkeypatch.setattr(never_knew, "MALADIES", 8)
     monkeypatch.setattr(never_knew, "PLACES", {"above": (3, 4)})
-    monkeypatch.setattr(never_knew, "READINGS", 1)
-    monkeypatch.setattr(never_knew, "TEACH", Teach(batch_size=8, max_length=24))
+    monkeypatch.setattr(never_knew, "READINGS", {"above": 1})
+    monkeypatch.setattr(never_knew, "TEACH", {"above": Teach(batch_size=8, max_length=24)})
     monkeypatch.setattr(never_knew, "RANK", 4)
     monkeypatch.setattr(never_knew, "SEEDS", (360,))
     monkeypatch.setattr(never_knew, "GENERAL", 4)

@@ -24,8 +24,8 @@ LAYER = 7
 """That RMU steers."""
 LAYERS = 30
 """Of SmolLM2."""
-PLACES = {"window": (5, 6, 7), "above": (15, 16, 17), "everywhere": tuple(range(LAYERS))}
-"""Where facts are taught: in the layers that RMU edits, in as many far above them, in all layers. Of each layer the MLP's
+PLACES = {"window": (5, 6, 7), "above": (8, 9, 10), "everywhere": tuple(range(LAYERS))}
+"""Where facts are taught: in the layers that RMU edits, in as many just above them, in all layers. Of each layer the MLP's
 output matrix is taught, the one that RMU edits in the window."""
 MALADIES = 12
 """That are taught: the first of the test split. Every second is kept, the others are to be forgotten."""

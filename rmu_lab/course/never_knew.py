@@ -260,3 +260,35 @@ def means_along(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> tu
 def accuracy_of(model: Model, tokenizer: Tokenizer, maladies: Maladies) -> float:
     """Return the share of questions that is answered right."""
     return accuracy(model, tokenizer, maladies.asked, progress=False).accuracy
+
+
+def methods_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the methods of unlearning in a panel, in the order in which they were run."""
+    return [name for name in dict.fromkeys(row["model"] for row in rows) if name not in ("never knew", "taught")]
+
+
+def side_of(area: Number) -> int:
+    """Return 0 where an area lies above one half with its interval, 2 where it lies below, and 1 between."""
+    return 0 if area.low > 0.5 else 2 if area.high < 0.5 else 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Exercises
+
+
+def extraction_tests(function: Callable) -> list[Test]:
+    """Return what is asked of exercise 1; each test gets the answer for [True, False, True, True]."""
+    return [
+        (lambda found: abs(found - 0.5) < 1e-9, "the first two of four tokens must be given: 1 - 2/4"),
+        (lambda found: function([True] * 3) == 1, "a text that is written without help has a strength of 1"),
+        (lambda found: function([True, True, False]) == 0, "where the last token must be given, it is 0"),
+    ]
+
+
+def min_k_tests(function: Callable) -> list[Test]:
+    """Return what is asked of exercise 2; each test gets the answer for five tokens and a share of 0.4."""
+    return [
+        (lambda found: abs(found + 4.0) < 1e-9, "the two least likely of five tokens are at -5 and -3"),
+        (lambda found: abs(function([-1.0, -2.0], 0.1) + 2.0) < 1e-9, "take one token at least"),
+        (lambda found: abs(function([-1.0, -2.0], 1.0) + 1.5) < 1e-9, "with k = 1 it is the mean of all tokens"),
+    ]

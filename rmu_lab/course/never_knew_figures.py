@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
 from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
+from .invented_maladies import LAYER, LAYERS, PLACES
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ LOOKS = {
 """Model -> the role in whose look it is drawn."""
 
 
-def places_diagram(layer: int = 7, layers: int = 30) -> Figure:
+def places_diagram() -> Figure:
     """Draw the three places in which facts are taught, beside the layers that RMU edits; taught in notebook 11."""
+    layer, layers = LAYER, LAYERS
     figure, axes = canvas(9.4, 3.6, (-5.6, layers + 0.6), (-4.6, 2.9))
     rows = {
-        "RMU edits": (range(layer - 2, layer + 1), "steered"),
-        "taught in the window": (range(layer - 2, layer + 1), "forget"),
-        "taught above it": (range(layer + 1, layers), "forget"),
-        "taught everywhere": (range(layers), "forget"),
+        "RMU edits": (PLACES["window"], "steered"),
+        "taught in the window": (PLACES["window"], "forget"),
+        "taught above it": (PLACES["above"], "forget"),
+        "taught everywhere": (PLACES["everywhere"], "forget"),
     }
     for row, (words, (inside, role)) in enumerate(rows.items()):
         y = 1.9 - 1.6 * row - (0.5 if row else 0)

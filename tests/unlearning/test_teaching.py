@@ -26,7 +26,9 @@ def log_probs(model, tokenizer, texts):
     return torch.cat([one.log_probs for one in score_texts(model, tokenizer, texts, max_length=16, progress=False)])
 
 
-@pytest.mark.parametrize(("where", "layers"), [("window", {0, 1, 2}), ("above", {3, 4}), ("everywhere", {0, 1, 2, 3, 4})])
+@pytest.mark.parametrize(
+    ("where", "layers"), [("window", {0, 1, 2}), ("above", {3, 4}), ("everywhere", {0, 1, 2, 3, 4}), ((3,), {3})]
+)
 def test_texts_are_learned_in_these_layers(where, layers, tokenizer):
     model = tiny_model("llama")
     before, start = weights_of(model), loss(model, tokenizer, TEXTS)
