@@ -103,15 +103,16 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
     parser.add_argument("--place", action="append", choices=PLACES, help="by default all three")
+    parser.add_argument("--model", action="append", help="measure only this one, such as RMU; may be repeated")
     arguments = parser.parse_args(given)
     out: Path = arguments.out
     model, tokenizer = load_model("smollm2-135m", device="cpu")
     for place in arguments.place or PLACES:
-        run_place(model, tokenizer, place, out)
+        run_place(model, tokenizer, place, out, arguments.model)
 
 
-def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path) -> None:
-    """Teach in one place, unlearn, and measure."""
+def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: Sequence[str] | None = None) -> None:
+    """Teach in one place, unlearn, and measure: all models, or only some."""
     kept, forgotten = kept_and_forgotten(MALADIES)
     panel, relearning = (Lines(out / name, ("place", "model", "seed")) for name in ("panel.jsonl", "relearning.jsonl"))
     general = list(load_questions("general", split="test").shuffle(seed=0).select(range(GENERAL)))
@@ -133,18 +134,21 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path) -> None
                 place=place, model=name, seed=seed,
             )  # fmt: skip
 
-    with never.applied(model):
-        record("never knew", 0, None)
+    def wanted(name: str) -> bool:
+        return only is None or name in only
+
+    if wanted("never knew"):
+        with never.applied(model):
+            record("never knew", 0, None)
     with knows.applied(model):
-        record("taught", 0, None)
-        for name, config in methods():
-            for seed in SEEDS:
-                if not panel.find(place=place, model=name, seed=seed) or not relearning.find(
-                    place=place, model=name, seed=seed
-                ):
+        if wanted("taught"):
+            record("taught", 0, None)
+        for seed in SEEDS:
+            for name, config in methods():
+                key = {"place": place, "model": name, "seed": seed}
+                if wanted(name) and not (panel.find(**key) and relearning.find(**key)):
                     own = dataclasses.replace(config, seed=seed)
-                    edit = unlearn(model, tokenizer, forgotten.texts, retain, own, progress=False)
-                    record(name, seed, edit)
+                    record(name, seed, unlearn(model, tokenizer, forgotten.texts, retain, own, progress=False))
     Console().print(f"{place}: done")
 
 
