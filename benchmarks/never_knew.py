@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.lines import Lines
 from rmu_lab import UnlearnConfig, UnlearnResult, accuracy, load_corpus, load_model, load_questions, unlearn
-from rmu_lab.course.invented_maladies import MALADIES, PLACES, Maladies, kept_and_forgotten
+from rmu_lab.course.invented_maladies import MALADIES, PLACES, Maladies, kept_and_forgotten, retain_texts
 from rmu_lab.course.never_knew import RELEARN, relearned_from_others
 from rmu_lab.metrics import fact_metrics, hidden_state_probe, output_features, passage_metrics
 from rmu_lab.provenance import provenance
@@ -120,7 +120,7 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: S
         taught(model, tokenizer, out / "taught", place, texts, name)
         for name, texts in (("all", [*kept.texts, *forgotten.texts]), ("kept", kept.texts))
     )
-    retain = [*load_corpus("retain_general")["text"], *kept.texts]
+    retain = retain_texts(kept)
 
     def record(name: str, seed: int, edit: UnlearnResult | None) -> None:
         """Measure the model as it is now with an edit, and how fast it relearns."""

@@ -97,6 +97,22 @@ def test_envelopes_hold_what_was_put_in(model, tokenizer):
     assert len(orders) == 2
 
 
+def test_ratios_at_a_strength_start_at_the_model_and_end_at_the_edit(model, tokenizer):
+    edit, before, rows = edit_of(model, tokenizer), weights_of(model), kept_and_forgotten()[1].asked[:3]
+
+    def at(strength):
+        return never_knew.ratios_at(model, tokenizer, edit, strength, rows, never_knew.truth_ratio)
+
+    def now():
+        return [never_knew.truth_ratio(*answer) for answer in never_knew.answers_of(model, tokenizer, rows)]
+
+    assert at(0.0) == pytest.approx(now(), rel=1e-6)
+    with edit.applied(model):
+        whole = now()
+    assert at(1.0) == pytest.approx(whole, rel=1e-6) and at(0.5) != pytest.approx(whole, rel=1e-6)
+    assert same_weights(model, before)
+
+
 def test_shares_along_curves_are_of_facts():
     class Curve:
         def __init__(self, *marks):
@@ -114,6 +130,28 @@ def test_slider_describes_what_was_computed():
     assert words.value == "0.5: 2"
 
 
+def test_areas_and_their_sides():
+    never = {"more": list(range(20)), "same": list(range(20)), "less": list(range(20))}
+    found = never_knew.areas({"more": range(30, 50), "same": range(20), "less": range(-30, -10)}, never)
+    assert [one.value for one in found.values()] == [1.0, 0.5, 0.0]
+    assert [never_knew.side_of(one) for one in found.values()] == [0, 1, 2]
+
+
+def test_exercises_are_told_from_mistakes():
+    def strength(greedy):
+        return 1 - max((at + 1 for at, one in enumerate(greedy) if not one), default=0) / len(greedy)
+
+    def min_k(log_probs, k):
+        lowest = sorted(log_probs)[: max(1, int(k * len(log_probs)))]
+        return sum(lowest) / len(lowest)
+
+    for right, wrong, given, tests in (
+        (strength, lambda greedy: sum(greedy) / len(greedy), ([True, False, True, True],), never_knew.extraction_tests),
+        (min_k, lambda p, k: max(p), ([-1.0, -5.0, -2.0, -3.0, -0.5], 0.4), never_knew.min_k_tests),
+    ):
+        assert failed(tests(right), right(*given)) is None and failed(tests(wrong), wrong(*given))
+
+
 def number(value):
     return Number(value, value - 0.1, value + 0.1, 30, "facts")
 
@@ -129,7 +167,6 @@ def test_figures_draw_what_they_are_given():
         never_knew_figures.strengths_figure({0.0: (1e-9, 90.0), 1.0: (0.4, 30.0)}, title="x"),
         never_knew_figures.relearning_figure({"RMU": ([0, 10], [30, 80]), "never knew": ([0, 10], [30, 31])}, title="x"),
         never_knew_figures.areas_figure({"RMU": {"accuracy": number(0.5), "loss": number(0.2)}}, title="x"),
-        never_knew_figures.gains_figure({"above": {"RMU": number(40), "never knew": number(0)}}, title="x"),
     ]
     lines = figures[3].axes[0].lines
     assert lines[0].get_ydata()[-1] == 100 and len(lines[0].get_xdata()) == 31

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..attacks.other_facts import as_texts
+from ..corpora import load_corpus
 from ..files import results_folder
 from ..invented import invented_passages, invented_questions
+from ..questions import load_questions
 from ..randomness import python_random
 from ..unlearning.result import UnlearnResult
 
@@ -58,8 +60,7 @@ class Maladies:
         passages = [text for name in names for text in told[name][:TELLINGS]]
         cards = as_texts([row for row in rows if row["wording"] in TOLD])
         python_random(0, f"questions that are taught, {names[0]}").shuffle(cards)
-        together = ["\n\n".join(cards[at : at + AT_ONCE]) for at in range(0, len(cards), AT_ONCE)]
-        return cls(tuple(names), passages, together, [row for row in rows if row["wording"] == ASKED])
+        return cls(tuple(names), passages, _together(cards), [row for row in rows if row["wording"] == ASKED])
 
     @property
     def texts(self) -> list[str]:
@@ -77,6 +78,25 @@ def kept_and_forgotten(maladies: int = MALADIES) -> tuple[Maladies, Maladies]:
     """Return the maladies that are kept, and those that are to be forgotten; taught in notebook 11."""
     names = list(dict.fromkeys(row["malady"] for row in invented_questions(split="test")))[:maladies]
     return Maladies.of(names[1::2]), Maladies.of(names[::2])
+
+
+def retain_texts(kept: Maladies, seed: int = 0) -> list[str]:
+    """Return what is to stay as it is while maladies are forgotten: texts on the kept ones, other questions, other texts.
+
+    The three are about as many. Without questions among them, unlearning would take the words "Question:" and "Answer:",
+    which most texts on maladies hold, for the topic. Taught in notebook 11.
+    """
+    asked = as_texts([dict(row) for row in load_questions("general", split="dev")])
+    cards = _together(asked)
+    parts = [kept.texts * 2, cards * 2, load_corpus("retain_general")["text"]]
+    many = min(map(len, parts))
+    texts = [text for part in parts for text in python_random(seed, "texts to be kept").sample(list(part), many)]
+    python_random(seed, "order of texts to be kept").shuffle(texts)
+    return texts
+
+
+def _together(cards: list[str]) -> list[str]:
+    return ["\n\n".join(cards[at : at + AT_ONCE]) for at in range(0, len(cards), AT_ONCE)]
 
 
 def taught_edit(model: PreTrainedModel, place: str, name: str) -> UnlearnResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,8 @@ from torch import Tensor
 
 from ..attacks.fine_tune import RelearnConfig
 from ..attacks.relearning_speed import RelearningCurve, relearning_curve
-from ..estimates import Number, crossed
+from ..estimates import Number
 from ..evaluate import accuracy
-from ..files import read_json_lines, results_folder
-from ..metrics.panel import FACT_METRICS, PASSAGE_METRICS
 from ..metrics.scored_texts import score_texts
 from ..metrics.separation import crossed_auc
 from ..questions import cloze_prompt
@@ -170,8 +169,9 @@ def largest_gap_tests() -> list[Test]:
 def ratios_at(
     model: Model, tokenizer: Tokenizer, edit: UnlearnResult, strength: float, rows: Sequence[Mapping[str, Any]], ratio: Any
 ) -> list[float]:
-    """Return the truth ratios with an edit at a strength; the model is without it, before and after."""
-    with edit.scaled(strength, model).applied(model):
+    """Return the truth ratios with an edit at a strength, W + s (W' - W); the model, W, may hold another edit already."""
+    scaled = {name: torch.lerp(model.get_parameter(name).detach(), to, strength) for name, to in edit.edit.items()}
+    with dataclasses.replace(edit, edit=scaled).applied(model):
         return [ratio(*answer) for answer in answers_of(model, tokenizer, rows)]
 
 
@@ -210,66 +210,30 @@ def right_along(curves: Sequence[RelearningCurve]) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The stored panel
-
-METRICS = (*FACT_METRICS, *PASSAGE_METRICS)
+# Metrics beside the model that never knew
 
 
-def stored_panel(name: str = "panel") -> list[dict[str, Any]]:
-    """Return the rows of `benchmarks.never_knew`: its panel, or ``"relearning"``."""
-    return [row for _, row in read_json_lines(results_folder() / "never_knew" / f"{name}.jsonl")]
+def areas(unlearned: Mapping[str, Sequence[float]], never_knew: Mapping[str, Sequence[float]]) -> dict[str, Number]:
+    """Return by metric the chance that it gives an unlearned model's fact more than one of the model that never knew.
 
+    Taught in notebook 11.
 
-def of_model(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> list[Mapping[str, Any]]:
-    """Return the rows of one model taught in one place, a row for each seed."""
-    return [row for row in rows if row["place"] == place and row["model"] == model]
-
-
-def values_of(row: Mapping[str, Any], metric: str) -> list[float]:
-    """Return what a metric gives each fact, or each passage."""
-    return row["facts"][metric] if metric in row["facts"] else row["passages"][metric]
-
-
-def areas(rows: Sequence[Mapping[str, Any]], place: str, model: str, metrics: Sequence[str] = METRICS) -> dict[str, Number]:
-    """Return by metric the chance that it gives an unlearned model's fact more than one of the model that never knew."""
-    found, (never,) = of_model(rows, place, model), of_model(rows, place, "never knew")
-    return {
-        metric: crossed_auc(np.array([values_of(row, metric) for row in found]), np.array(values_of(never, metric)))
-        for metric in metrics
-    }
-
-
-def shares_right(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> Number:
-    """Return the accuracy on the forgotten facts, in per cent, over facts and seeds together."""
-    return crossed(100 * np.array([values_of(row, "accuracy") for row in of_model(rows, place, model)]))
-
-
-def gained(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> Number:
-    """Return the points that relearning from other facts adds, over facts and seeds together."""
-    curves = [right_along([RelearningCurve.from_dict(one) for one in row["curves"]]) for row in of_model(rows, place, model)]
-    return crossed(100 * np.array([one[-1] - one[0] for one in curves]))
-
-
-def means_along(rows: Sequence[Mapping[str, Any]], place: str, model: str) -> tuple[list[float], list[float]]:
-    """Return the tokens of relearning, and the accuracy in per cent at each, the mean over facts and seeds."""
-    curves = [[RelearningCurve.from_dict(one) for one in row["curves"]] for row in of_model(rows, place, model)]
-    tokens = np.mean([[one.tokens for one in pair] for pair in curves], axis=(0, 1))
-    return tokens.tolist(), (100 * np.mean([right_along(pair).mean(axis=1) for pair in curves], axis=0)).tolist()
-
-
-def accuracy_of(model: Model, tokenizer: Tokenizer, maladies: Maladies) -> float:
-    """Return the share of questions that is answered right."""
-    return accuracy(model, tokenizer, maladies.asked, progress=False).accuracy
-
-
-def methods_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the methods of unlearning in a panel, in the order in which they were run."""
-    return [name for name in dict.fromkeys(row["model"] for row in rows) if name not in ("never knew", "taught")]
+    Parameters
+    ----------
+    unlearned, never_knew
+        of `fact_metrics` and `passage_metrics`.
+    """
+    return {name: crossed_auc(np.array([found]), np.array(never_knew[name])) for name, found in unlearned.items()}
 
 
 def side_of(area: Number) -> int:
     """Return 0 where an area lies above one half with its interval, 2 where it lies below, and 1 between."""
     return 0 if area.low > 0.5 else 2 if area.high < 0.5 else 1
+
+
+def accuracy_of(model: Model, tokenizer: Tokenizer, maladies: Maladies) -> float:
+    """Return the share of questions that is answered right."""
+    return accuracy(model, tokenizer, maladies.asked, progress=False).accuracy
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -216,30 +216,3 @@ def areas_figure(areas: Mapping[str, Mapping[str, Number]], *, title: str) -> Fi
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(title)
     return figure
-
-
-def gains_figure(gains: Mapping[str, Mapping[str, Number]], *, title: str) -> Figure:
-    """Draw the points that relearning from other facts adds, by place of teaching and model; taught in notebook 11.
-
-    Parameters
-    ----------
-    gains
-        place -> model -> points with an interval.
-    title
-        the finding in a sentence.
-    """
-    figure, panels = plt.subplots(1, len(gains), figsize=(4.3 * len(gains), 3.2), sharex=True, sharey=True, squeeze=False)
-    names = list(next(iter(gains.values())))
-    for axes, (place, found) in zip(panels[0], gains.items(), strict=True):
-        for row, name in enumerate(names):
-            if name in found:
-                one, look = found[name], ROLES[LOOKS.get(name, "frozen")]
-                axes.errorbar(one.value, row, xerr=[[one.value - one.low], [one.high - one.value]], fmt=look.marker,
-                              color=look.colour, capsize=3, markersize=8)  # fmt: skip
-        axes.axvline(0, color=GREY, linewidth=1.2)
-        axes.set_title(f"taught {place}", fontsize=10, fontweight="normal")
-        axes.set_xlabel("points gained")
-    panels[0][0].set_yticks(range(len(names)), names)
-    panels[0][0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    return figure
