@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmu_lab.attacks import RobustnessCard
 from rmu_lab.course import live_methods, method_checks, method_comparison, method_figures
 from rmu_lab.estimates import Number, crossed, crossed_apart
-from rmu_lab.files import data_folder
 from rmu_lab.unlearning.baselines import NPO
 from tests.attacks.conftest import FORGET, RETAIN
 from tests.conftest import failed, same_weights, tiny_model, weights_of
@@ -156,11 +154,18 @@ def test_a_run_is_followed_on_texts_that_it_does_not_train(tokenizer):
     held_out = live_methods.HeldOut(model, tokenizer, FORGET[-2:], RETAIN[-2:])
     settings = NPO(lr=1e-2, batch_size=2, alpha=0, max_length=16)
     stages = live_methods.follow(model, tokenizer, (FORGET, RETAIN), settings, (1, 3), held_out, then=seen.append)
-    assert [stage.step for stage in stages] == [0, 1, 3] and seen == [1, 3] and same_weights(model, before)
+    assert [stage.step for stage in stages] == [0, 1, 3] and seen == [0, 1, 3] and same_weights(model, before)
     assert live_methods.rises(stages)[0] == (0, 0) and stages[-1].forget > stages[0].forget
     weights = live_methods.text_weights(stages)
     assert weights[0] == 1 and weights[-1] < 1
     assert held_out.stage(7).forget == pytest.approx(stages[0].forget)
+
+
+def test_the_asker_asks_where_it_is_told(tokenizer, capsys):
+    ask = live_methods.asker(tiny_model("llama"), tokenizer, ["the sea?", "a fish?"], (0, 2))
+    for step in range(3):
+        ask(step)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 0"] * 2 + ["step 2"] * 2
 
 
 def test_the_distance_of_two_trainings():
@@ -175,8 +180,7 @@ def test_the_distance_of_two_trainings():
 
 def test_figures_draw(nine, second):
     stages = [live_methods.Stage(step, 4.0 + step, 3.5 + step, torch.full((2,), -60.0 - step)) for step in (0, 2, 4)]
-    folder = data_folder() / "results"
-    card = RobustnessCard.load(folder / "methods" / "card_scrub.json")
+    cards = method_comparison.stored_cards()
     drawn = [
         method_figures.methods_diagram(),
         method_figures.brake_panel(0.3),
@@ -186,10 +190,10 @@ def test_figures_draw(nine, second):
         method_figures.fronts_figure(nine, title="t"),
         method_figures.bound_panel(nine, 0.1),
         method_figures.test_plane({"1": nine, "2": second}, {"RMU": method_comparison.frugal_rmu()}, title="t"),
-        method_figures.differences_figure({"a": Number(1, 0, 2, 9, "x")}, title="t", xlabel="x"),
+        method_figures.differences_figure({"a": Number(1, 0, 2, 9, "x")}, title="t"),
         method_figures.gap_figure(method_comparison.Gap.of(nine, RMUS), title="t"),
         method_figures.costs_figure(method_comparison.costs(nine), title="t"),
-        method_figures.cards_figure({"SCRUB": card, "RMU": card}, list(card.recoveries), title="t"),
+        method_figures.cards_figure(cards, list(cards["SCRUB"].recoveries), title="t"),
     ]
     assert all(figure.axes for figure in drawn)
     assert "none keeps it" in " ".join(text.get_text() for text in drawn[6].axes[1].texts)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..corpora import token_batches
+from ..attacks import reply
+from ..corpora import TokenBatch, token_batches
 from ..unlearning.loss_method import next_token_logits
 from ..unlearning.objectives import log_probabilities, targets_of
 from ..unlearning.unlearn import checkpoints
@@ -47,9 +48,8 @@ class HeldOut:
         """Measure both kinds of text."""
         nats, log_p = [], []
         for batch in self._batches:
-            targets, scored = targets_of(batch)
-            each = (log_probabilities(next_token_logits(self._model, batch, {}), targets) * scored).sum(dim=1)
-            nats.append(float(-each.sum() / scored.sum()))
+            each = text_log_p(self._model, batch, {})
+            nats.append(float(-each.sum() / targets_of(batch)[1].sum()))
             log_p.append(each)
         return Stage(step, *nats, log_p[0])
 
@@ -65,9 +65,11 @@ def follow(
     texts
         to forget, and to keep.
     then
-        called with the number of steps while the model is as it is after them.
+        called with the number of steps while the model is as it is after them, first with 0.
     """
     stages = [held_out.stage(0)]
+    if then is not None:
+        then(0)
     for result in checkpoints(model, tokenizer, *texts, settings, at, progress=False):
         step = result.config.steps  # type: ignore[attr-defined]  # what has checkpoints has steps
         with result.applied(model):
@@ -75,6 +77,24 @@ def follow(
             if then is not None:
                 then(step)
     return stages
+
+
+def asker(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], at: Sequence[int]
+) -> Callable[[int], None]:
+    """Return a `then` for `follow` that prints the model's answers after these numbers of steps."""
+
+    def ask(step: int) -> None:
+        for question in questions if step in at else ():
+            print(f"step {step}: {' '.join(reply(model, tokenizer, question, '', max_new_tokens=14).split())!r}")
+
+    return ask
+
+
+def text_log_p(model: PreTrainedModel, batch: TokenBatch, matrices: Mapping[str, Tensor]) -> Tensor:
+    """Return log p(x) of each text with these matrices in place of the model's: (texts,)."""
+    targets, scored = targets_of(batch)
+    return (log_probabilities(next_token_logits(model, batch, matrices), targets) * scored).sum(dim=1)
 
 
 def text_weights(stages: Sequence[Stage], beta: float = 0.1) -> list[float]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..attacks import RobustnessCard
 from ..estimates import Number, crossed, crossed_apart, mean_of
 from ..files import data_folder
 from ..questions import load_questions
@@ -273,6 +274,13 @@ def costs(comparison: Comparison) -> dict[str, Cost]:
         steps = getattr(comparison.choice(method), "steps", 1)
         found[method] = Cost(row["memory"] / size, least_bytes(method) / size, float(seconds) / steps)
     return found
+
+
+def stored_cards() -> dict[str, RobustnessCard]:
+    """Return the robustness cards of RMU and Adaptive RMU, made with alpha = 300, and of SCRUB's choice; one seed each."""
+    folder = data_folder() / "results"
+    files = {"RMU": "robustness/rmu_0", "Adaptive RMU": "robustness/adaptive_rmu_0", "SCRUB": "methods/card_scrub"}
+    return {name: RobustnessCard.load(folder / f"{path}.json") for name, path in files.items()}
 
 
 HIDDEN, INNER, KEYS, LAYERS = 576, 1536, 192, 30

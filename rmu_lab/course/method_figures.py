@@ -80,12 +80,12 @@ def brake_panel(beta: float, length: int = 60) -> Figure:
     losses = torch.stack([npo_loss(each[None], torch.zeros(1), beta) for each in ratio])
     (slope,) = torch.autograd.grad(losses.sum(), ratio)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.3))
-    x, npo, ascent = ratio.detach().numpy() / length, ROLES["steered"], ROLES["forget"]
+    x, npo, ascent = ratio.detach().numpy() / length, ROLES["direction"], ROLES["frozen"]
     shown = losses.detach().numpy()
     left.plot(x, ratio.detach(), color=ascent.colour, linestyle=ascent.line, label="ascent")
-    left.plot(x, shown, color=npo.colour, linestyle=npo.line, linewidth=2.2, label=f"NPO, beta = {beta:g}")
+    left.plot(x, shown, color=npo.colour, linestyle=npo.line, linewidth=2.6, label=f"NPO, beta = {beta:g}")
     right.plot(x, np.ones(len(x)), color=ascent.colour, linestyle=ascent.line, label="ascent")
-    right.plot(x, slope, color=npo.colour, linestyle=npo.line, linewidth=2.2, label=f"NPO, beta = {beta:g}")
+    right.plot(x, slope, color=npo.colour, linestyle=npo.line, linewidth=2.6, label=f"NPO, beta = {beta:g}")
     for axes, name in ((left, "loss of the text"), (right, "slope: the push on the text")):
         axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
         axes.set(xlabel="change of log p (nats per token)", ylabel=name)
@@ -113,7 +113,7 @@ def brake_slider() -> ipywidgets.Widget:
 
 def run_figure(runs: Mapping[str, Sequence[Stage]], *, title: str) -> Figure:
     """Draw nats per token of held-out text of both kinds against the step, a panel for each run on one logarithmic axis."""
-    figure, panels = plt.subplots(1, len(runs), figsize=(1.4 + 3.9 * len(runs), 3.3), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(runs), figsize=(1.2 + 3.4 * len(runs), 2.9), sharey=True, squeeze=False)
     for axes, (name, stages) in zip(panels[0], runs.items(), strict=True):
         for kind in ("forget", "retain"):
             look = ROLES[kind]
@@ -130,14 +130,13 @@ def run_figure(runs: Mapping[str, Sequence[Stage]], *, title: str) -> Figure:
 
 
 def weight_figure(stages: Sequence[Stage], *, title: str, beta: float = 0.1) -> Figure:
-    """Draw NPO's mean weight of a text beside the nats per token that the same texts still lose, against the step."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.0))
-    steps, npo, text = [stage.step for stage in stages], ROLES["steered"], ROLES["forget"]
-    left.plot(steps, text_weights(stages, beta), color=npo.colour, linestyle=npo.line, marker=npo.marker)
-    left.set(xlabel="step", ylabel="mean weight of a text", ylim=(-0.05, 1.05))
-    right.plot(steps, [stage.forget for stage in stages], color=text.colour, linestyle=text.line, marker=text.marker)
-    right.set(xlabel="step", ylabel="forget text\n(nats per token)")
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    """Draw NPO's mean weight of a held-out forget text against the step."""
+    figure, axes = plt.subplots(figsize=(4.8, 2.6))
+    look = ROLES["direction"]
+    axes.plot([stage.step for stage in stages], text_weights(stages, beta), color=look.colour, linestyle=look.line,
+              linewidth=2.2, marker=look.marker)  # fmt: skip
+    axes.set(xlabel="step", ylabel="mean weight of a text", ylim=(-0.05, 1.05), xticks=[stage.step for stage in stages])
+    axes.set_title(title)
     return figure
 
 
@@ -151,13 +150,12 @@ def live_front(runs: Mapping[str, tuple[str, Sequence[Stage]]], *, title: str, l
     limits
         largest values that are drawn of retain and forget text; what lies beyond is cut off.
     """
-    figure, axes = plt.subplots(figsize=(7.4, 4.2))
+    figure, axes = plt.subplots(figsize=(7.8, 3.8))
     for label, (role, stages) in runs.items():
         look, points = ROLES[role], np.array(rises(stages))
         axes.plot(*points.T, color=look.colour, linestyle=look.line, marker=look.marker, markersize=7, label=label)
-        for stage, point in list(zip(stages, points, strict=True))[1:]:
-            if point[0] <= limits[0] and point[1] <= limits[1]:
-                axes.annotate(str(stage.step), point, xytext=(6, -10), textcoords="offset points", fontsize=8.5, color=GREY)
+        axes.annotate(f"{stages[-1].step} steps", points[-1], xytext=(8, -11), textcoords="offset points", fontsize=9,
+                      color=look.colour)  # fmt: skip
     most = min(limits)
     axes.plot([0, most], [0, most], color=GREY, linewidth=1, linestyle=":")
     axes.annotate(
@@ -166,7 +164,7 @@ def live_front(runs: Mapping[str, tuple[str, Sequence[Stage]]], *, title: str, l
     axes.set(xlim=(-0.06 * limits[0], limits[0]), ylim=(-0.05 * limits[1], limits[1]),
              xlabel="retain text: rise (nats per token)", ylabel="forget text: rise (nats per token)")  # fmt: skip
     axes.set_title(title)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="numbers: steps", title_fontsize=9)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
     return figure
 
 
@@ -176,11 +174,9 @@ def live_front(runs: Mapping[str, tuple[str, Sequence[Stage]]], *, title: str, l
 
 def fronts_figure(comparison: Comparison, *, title: str) -> Figure:
     """Draw every setting of every method on dev, and its front: the most that is forgotten at each cost."""
-    figure, panels = plt.subplots(3, 3, figsize=(9.0, 7.4), sharex=True, sharey=True)
-    everything = [point for method in TITLES for point in comparison.points(method)]
+    figure, panels = plt.subplots(3, 3, figsize=(8.4, 6.4), sharex=True, sharey=True)
     for axes, method in zip(panels.flat, comparison.methods(), strict=True):
         look, points = _look(method), sorted(comparison.points(method))
-        axes.plot(*zip(*everything, strict=True), ".", color=GREY, alpha=0.18, linestyle="")
         axes.axvspan(-3, BOUND, color=ROLES["retain"].colour, alpha=0.06, linewidth=0)
         best = np.maximum.accumulate([forgotten for _, forgotten in points])
         axes.step([cost for cost, _ in points] + [40], [*best, best[-1]], where="post", color=look.colour, alpha=0.5)
@@ -279,16 +275,16 @@ def _crossed(
               markeredgecolor=look.colour, markeredgewidth=1.8, linestyle="", label=label, zorder=4)  # fmt: skip
 
 
-def differences_figure(numbers: Mapping[str, Number], *, title: str, xlabel: str) -> Figure:
-    """Draw one difference with its interval in each of several ways of measuring it."""
-    figure, axes = plt.subplots(figsize=(8.0, 0.9 + 0.45 * len(numbers)))
+def differences_figure(numbers: Mapping[str, Number], *, title: str) -> Figure:
+    """Draw by how many points RMU leads SCRUB, with an interval, in each of several ways of measuring it."""
+    figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.4 * len(numbers)))
     for place, number in enumerate(numbers.values()):
         look = ROLES["frozen" if place == 0 else "steered"]
         axes.errorbar(number.value, place, xerr=[[number.value - number.low], [number.high - number.value]],
                       fmt=look.marker, color=look.colour, capsize=4)  # fmt: skip
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(numbers)), [*numbers])
-    axes.set(xlabel=xlabel, ylim=(len(numbers) - 0.5, -0.5))
+    axes.set(xlabel="bio accuracy: points that RMU loses more than SCRUB", ylim=(len(numbers) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     axes.set_title(title)
     return figure
@@ -296,7 +292,7 @@ def differences_figure(numbers: Mapping[str, Number], *, title: str, xlabel: str
 
 def gap_figure(gap: Gap, *, title: str) -> Figure:
     """Draw what the choices cost by subject on dev and on test, and over all subjects, mixed as on test and as on dev."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 5.6), width_ratios=(2.1, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 5.0), width_ratios=(2.1, 1))
     by_subject = sorted(gap.by_subject().items(), key=lambda item: item[1][1] - item[1][0])
     dev, test = ROLES["retain"], ROLES["steered"]
     for place, (_, (on_dev, on_test)) in enumerate(by_subject):
@@ -327,7 +323,7 @@ def gap_figure(gap: Gap, *, title: str) -> Figure:
 
 def costs_figure(costs: Mapping[str, Cost], *, title: str) -> Figure:
     """Draw the memory that training takes beside what it must take by counting, and the seconds of a step."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.6), sharey=True, width_ratios=(1.5, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.2), sharey=True, width_ratios=(1.5, 1))
     order = [method for method in TITLES if method in costs][::-1]
     for place, method in enumerate(order):
         cost, look = costs[method], _look(method)
@@ -339,7 +335,9 @@ def costs_figure(costs: Mapping[str, Cost], *, title: str) -> Figure:
     left.set_yticks(range(len(order)), [TITLES[method] for method in order])
     left.set(xlabel="memory beyond the model (copies of it)", xlim=(0, 5.6))
     left.legend(loc="lower right", fontsize=8.5)
-    right.set(xlabel="seconds of a step (SSD: of all its work)", xscale="log")
+    right.set(xlabel="seconds of a step (SSD: of all its work)", xscale="log", xticks=[1, 3, 10, 30, 100], xlim=(0.7, 130))
+    right.set_xticklabels(["1", "3", "10", "30", "100"])
+    right.minorticks_off()
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
@@ -348,7 +346,7 @@ def costs_figure(costs: Mapping[str, Cost], *, title: str) -> Figure:
 
 def cards_figure(cards: Mapping[str, RobustnessCard], attacks: Sequence[str], *, title: str) -> Figure:
     """Draw the points that each attack brings back, an edit to a panel; the dotted line is all that was taken."""
-    figure, panels = plt.subplots(1, len(cards), figsize=(10.4, 2.7), sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, len(cards), figsize=(9.4, 2.5), sharex=True, sharey=True)
     for axes, (name, card) in zip(panels, cards.items(), strict=True):
         look = ROLES["steered" if "RMU" in name else "retain"]
         for place, attack in enumerate(attacks):
