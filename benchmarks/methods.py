@@ -28,7 +28,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.layers import NORM, SEEDS
-from benchmarks.step import Memory
+from benchmarks.step import Memory, release_free_memory
 from rmu_lab import (
     SweepRow,
     UnlearnConfig,
@@ -150,6 +150,7 @@ def short_run(config: MethodConfig, model_name: str) -> dict[str, float]:
     model, tokenizer = load_model(model_name, device="cpu")
     accuracy(model, tokenizer, load_questions("bio").select(range(16)), progress=False)  # reads every page of the weights
     texts = load_corpus("forget_bio"), load_corpus("retain_general")
+    release_free_memory()
     memory = Memory()
     result = unlearn(model, tokenizer, *texts, config, progress=False)
     return {"seconds": result.seconds, "memory": memory.peak(), "model_bytes": sum(p.nbytes for p in model.parameters())}

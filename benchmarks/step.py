@@ -12,11 +12,13 @@ on one that is otherwise idle.
 """
 
 import argparse
+import ctypes
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -91,6 +93,17 @@ def floor_flops(model: PreTrainedModel, layer: int, batch: int = BATCH, tokens: 
     forward = 2 * batch * tokens * (2 * matrices + attention)  # one block, forget and retain batch
     window = (3 + 2) * forward + 3 * 2 * batch * tokens * 2 * trained  # forward, two input gradients, three weight gradients
     return {"cold": (layer + 1) * forward + window, "cached": window}
+
+
+def release_free_memory() -> None:
+    """Give back to the system what earlier work has freed (Linux with glibc), so that later work cannot use it unseen.
+
+    Freed memory stays with the process, and work that fits into it does not raise the resident memory that `Memory` counts:
+    three matrices with their gradients and moments once came out at less than their own size.
+    """
+    gc.collect()
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Memory:

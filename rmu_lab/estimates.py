@@ -217,6 +217,24 @@ def crossed_test(
     return number, min(1.0, 2 * (beyond + 1) / (len(found) + 1))
 
 
+def crossed_apart(first: np.ndarray, second: np.ndarray, *, draws: int = 4000, seed: int = 0) -> Number:
+    """Bootstrap the mean of `second` less that of `first`, which share neither questions nor directions; see `crossed`.
+
+    Parameters
+    ----------
+    first, second
+        (directions, questions) each.
+    """
+    random = np.random.default_rng(seed)
+    means = []
+    for values in (np.asarray(first, dtype=float), np.asarray(second, dtype=float)):
+        drawn = [bootstrap_weights(random, n, draws) for n in values.shape]
+        means.append(np.einsum("ds,sq,dq->d", drawn[0], values, drawn[1], optimize=True))
+    value = float(np.mean(second) - np.mean(first))
+    low, high = np.quantile(means[1] - means[0], [0.025, 0.975])
+    return Number(value, min(float(low), value), max(float(high), value), np.shape(second)[1], "questions and directions")
+
+
 def bootstrap_weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:
     """Return (draws, n) weights of n things drawn anew, each draw's sum 1, widened as in `crossed`."""
     weights = random.multinomial(n, np.full(n, 1 / n), size=draws) / n

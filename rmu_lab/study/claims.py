@@ -459,8 +459,8 @@ _TABLE = [
                 )
             )
         ),
-        shown=f"{COMPARISON}#5.-Table-1,-on-SmolLM2",
-        shows="the table",
+        shown=f"{COMPARISON}#6.-On-new-questions",
+        shows="both searches on new questions",
     ),
     Claim(
         id="t1-adaptive",
@@ -477,8 +477,8 @@ _TABLE = [
                 above("Adaptive RMU less RMU: general accuracy (points)", -10),
             )
         ),
-        shown=f"{COMPARISON}#5.-Table-1,-on-SmolLM2",
-        shows="the table",
+        shown=f"{COMPARISON}#6.-On-new-questions",
+        shows="both searches on new questions",
     ),
     Claim(
         id="eq22-gradients",

@@ -19,7 +19,7 @@ from tests.browser.jupyterlab import (
     screenshot,
 )
 
-LEADS_TO = ("08_comparing_methods.ipynb", "07_knowledge_recovery.ipynb", "6. The gauntlet")
+LEADS_TO = ("08_comparing_methods.ipynb", "07_knowledge_recovery.ipynb", "5. Ten attacks and a card")
 """A notebook with a link, the other notebook that it leads to, and the heading there."""
 
 

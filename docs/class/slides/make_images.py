@@ -42,7 +42,7 @@ PICTURES = {
     "attack_curves": ("06_adversarial_attacks", "Lowest loss so far against steps"),
     "relearning": ("07_knowledge_recovery", "Accuracy from 40% on: other facts"),
     "gauntlet": ("07_knowledge_recovery", "Ten attacks in rows"),
-    "methods": ("08_comparing_methods", "Changes: on bio RMUs near"),
+    "methods": ("08_comparing_methods", "Five methods lie below 10"),
 }
 
 _IMAGE = re.compile(r'<img[^>]*?src="data:image/png;base64,([^"]+)"[^>]*?>', re.S)
