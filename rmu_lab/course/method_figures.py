@@ -153,9 +153,8 @@ def live_front(runs: Mapping[str, tuple[str, Sequence[Stage]]], *, title: str, l
     figure, axes = plt.subplots(figsize=(7.8, 3.8))
     for label, (role, stages) in runs.items():
         look, points = ROLES[role], np.array(rises(stages))
-        axes.plot(*points.T, color=look.colour, linestyle=look.line, marker=look.marker, markersize=7, label=label)
-        axes.annotate(f"{stages[-1].step} steps", points[-1], xytext=(8, -11), textcoords="offset points", fontsize=9,
-                      color=look.colour)  # fmt: skip
+        axes.plot(*points.T, color=look.colour, linestyle=look.line, marker=look.marker, markersize=7,
+                  label=f"{label}, {stages[-1].step} steps")  # fmt: skip
     most = min(limits)
     axes.plot([0, most], [0, most], color=GREY, linewidth=1, linestyle=":")
     axes.annotate(
