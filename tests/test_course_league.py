@@ -54,8 +54,9 @@ def test_an_edit_at_a_strength_is_measured_once_and_leaves_the_model(model, resu
     assert len(edits.accuracy("whole", 1.0, "general").correct) == len(material.general)
     figure = edits.figure([0.5, 1.0], 0.01, title="Found")
     assert [line.get_label() for line in figure.axes[0].get_lines()][:2] == ["whole", "rank 1"]
-    base = {"topic": edits.accuracy("whole", 0.0), "general": edits.accuracy("whole", 0.0, "general")}
-    bars = edits.bars(base, title="Bars")
+    assert edits.base()["general"].correct == edits.accuracy("rank 1", 0.0, "general").correct
+    assert edits.lost("whole", 0.0) == 0
+    bars = edits.bars(title="Bars")
     assert len(bars.axes[0].patches) == 6
     assert same_weights(model, before)
 
@@ -73,6 +74,13 @@ def test_the_slider_measures_what_is_chosen(result, material):
     with result.applied(edits.material.model):  # an edit is in the model: none can be scaled
         strength.value = 1.0
     assert 'role="alert"' in shown.value
+
+
+def test_the_nearest_option():
+    options = {"half": 0.5, "once": 1.0, "ten times": 10.0}
+    assert [edit_strength.nearest(value, options) for value in (-1, 0.6, 0.9, 3, 4, 100)] == [
+        *("half", "half", "once", "once", "ten times", "ten times")
+    ]
 
 
 def test_sizes(result, model):
@@ -146,10 +154,8 @@ def test_the_tokens_of_a_layer_give_the_packages_edit(model, tokenizer):
 
 
 def test_how_far_a_solution_carries(model, tokenizer):
-    kinds = {
-        kind: [closed_form.tokens_at(model, tokenizer, [text], 3, 16) for text in texts[:8]]
-        for kind, texts in (("forget", FORGET), ("retain", RETAIN))
-    }
+    deep = tiny_model("llama", num_hidden_layers=8)
+    kinds = closed_form.tokens_by_text(deep, tokenizer, {"forget": FORGET, "retain": RETAIN}, 8)
     u = torch.nn.functional.normalize(torch.ones(kinds["forget"][0].states.shape[1]), dim=0)
     found = closed_form.reach_by_texts(closed_form.ridge, kinds, u, 4.0, (2, 6), alpha=1.0)
     assert found[2].retain[0] < found[2].retain[1] and found[2].forget[0] > 0

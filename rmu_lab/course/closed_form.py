@@ -58,6 +58,13 @@ def tokens_at(
     return Tokens(torch.cat(inputs), torch.cat(states))
 
 
+def tokens_by_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]], count: int
+) -> dict[str, list[Tokens]]:
+    """Return `tokens_at` layer 7 of each of the first texts of every kind, text by text."""
+    return {kind: [tokens_at(model, tokenizer, [text]) for text in chosen[:count]] for kind, chosen in texts.items()}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The core
 
@@ -145,9 +152,9 @@ def ridge_diagram() -> Figure:
         axes.set_title(f"$\\alpha$ = {alpha:g}", fontweight="normal", fontsize=10)
         axes.grid(visible=False)
     row[0].set_ylabel("another input")
-    row[0].legend(loc="lower left", frameon=True)
+    row[1].legend(loc="lower right", frameon=True)
     bar = figure.colorbar(shades, ax=list(row), pad=0.02)
-    bar.set_label("component along u that D adds, share of s", color=INK)
+    bar.set_label("added along u, share of c", color=INK)
     figure.suptitle("A linear change cannot move one cloud and leave its neighbour alone", fontsize=11, fontweight="bold",
                     x=0.01, ha="left")  # fmt: skip
     return figure
@@ -224,7 +231,7 @@ def reach_figure(found: Mapping[int, Reach], *, title: str) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.6))
     sizes = list(found)
     for axes, kind, label in (
-        (left, "forget", "component along u, share of s"),
+        (left, "forget", "component along u, share of c"),
         (right, "retain", "shift, share of the norm"),
     ):
         for place, (name, line) in enumerate((("texts it was solved on", "-"), ("other texts", "--"))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,14 @@ class EditStrength:
                 self._scores[key] = accuracy(model, tokenizer, questions, progress=False)  # type: ignore[arg-type]
         return self._scores[key]
 
+    def base(self) -> dict[str, Accuracy]:
+        """Score the base model, by ``"topic"`` and ``"general"``."""
+        return {topic: self.accuracy(next(iter(self.edits)), 0.0, topic) for topic in ("topic", "general")}
+
+    def lost(self, name: str, strength: float = 1.0) -> float:
+        """Return the share of the topic's questions that an edit takes."""
+        return self.base()["topic"].accuracy - self.accuracy(name, strength).accuracy
+
     def slider(self, strengths: Sequence[float] = STRENGTHS) -> ipywidgets.Widget:
         """Build a choice of an edit and of its strength, and say below what it disturbs and what the topic loses.
 
@@ -105,16 +114,16 @@ class EditStrength:
             the finding in a sentence.
         """
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.9))
-        for (name, look), strength in ((pair, list(strengths)) for pair in zip(self.edits, LOOKS, strict=False)):
-            role = ROLES[look]
+        for number, (name, look) in enumerate(zip(self.edits, LOOKS, strict=False)):
+            role, strength = ROLES[look], list(strengths)
             moved = [self.divergence(name, each) for each in strength]
             scores = [self.accuracy(name, each).accuracy for each in strength]
             drawn = {"color": role.colour, "linestyle": role.line, "marker": role.marker, "markersize": 6, "label": name}
             left.plot(strength, moved, **drawn)
             right.plot(moved, scores, **drawn)
             for each, x, y in zip(strength, moved, scores, strict=True):
-                right.annotate(f"s = {each:g}", (x, y), xytext=(0, 7), textcoords="offset points", fontsize=8,
-                               ha="center", color=role.colour)  # fmt: skip
+                place = {"xytext": (0, -14 if number else 8), "textcoords": "offset points", "ha": "center"}
+                right.annotate(f"s = {each:g}", (x, y), fontsize=8, color=role.colour, **place)
         left.axhline(budget, color=GREY, linestyle="--", linewidth=1.2)
         left.text(min(strengths), budget, f"budget: {budget:g} nats", color=GREY, fontsize=9, va="bottom")
         right.axvline(budget, color=GREY, linestyle="--", linewidth=1.2)
@@ -127,16 +136,15 @@ class EditStrength:
         figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
         return figure
 
-    def bars(self, base: Mapping[str, Accuracy], *, title: str) -> Figure:
-        """Draw the accuracy of the base model and of each edit on every set of questions, with 95% intervals.
+    def bars(self, *, title: str) -> Figure:
+        """Draw the accuracy of the base model and of each edit on the topic and in general, with 95% intervals.
 
         Parameters
         ----------
-        base
-            ``"topic"`` or ``"general"`` -> the base model's accuracy.
         title
             the finding in a sentence.
         """
+        base = self.base()
         figure, axes = plt.subplots(figsize=(7.6, 3.9))
         series = {"base model": ("frozen", list(base.values()))}
         for name, look in zip(self.edits, LOOKS, strict=False):
@@ -162,3 +170,8 @@ def megabytes(edit: UnlearnResult, rank: int | None = None) -> float:
         matrix.numel() if rank is None else rank * (matrix.shape[0] + matrix.shape[1]) for matrix in edit.edit.values()
     )
     return 2 * sum(numbers) / 1e6
+
+
+def nearest(value: float, options: Mapping[str, float]) -> str:
+    """Return the option whose number is nearest to a value, by their ratio; of values at or below 0 the least."""
+    return min(options, key=lambda name: abs(math.log(max(value, 1e-6) / options[name])))

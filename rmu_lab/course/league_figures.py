@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from ..attacks.relearning_speed import RelearningCurve
 from ..errors import RmuLabError
@@ -31,7 +32,7 @@ TO_PLAY = "python -m benchmarks.league --out data/results/league"
 
 def rules_diagram() -> Figure:
     """Draw a league's rules: equal tuning, equal disruption, a searched attack, a fresh test."""
-    figure, axes = canvas(9.4, 3.1, (-0.2, 16.0), (-2.6, 2.6))
+    figure, axes = canvas(9.4, 2.1, (-0.2, 16.0), (-2.3, 1.25))
     boxes = (
         ("equal tuning", "six settings each,\non dev questions", "forget"),
         ("equal disruption", "scale the edit until its\ndivergence is the budget", "steered"),
@@ -97,7 +98,7 @@ def share_back(rows: Sequence[Mapping[str, Any]], attack: str) -> dict[str, floa
 
 
 def points_lost(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return a row for each entry: its strength, its divergence, and points lost on the topic and on general questions."""
+    """Return a row for each entry: its strength, its stable rank, and points lost on the topic and on general questions."""
     base = next(row for row in rows if row["entry"] == BASE)
     cells = []
     for row in rows:
@@ -110,7 +111,14 @@ def points_lost(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             100 * (Accuracy.from_dict(base[topic]).accuracy - Accuracy.from_dict(row[topic]).accuracy)
             for topic in ("topic", "general")
         )
-        cells.append([row["entry"], f"{row['strength']:.2f}", f"{row['divergence']:.3f}", *(f"{each:.0f}" for each in lost)])
+        cells.append(
+            [
+                row["entry"],
+                f"{row['strength']:.2f}",
+                f"{row['properties']['stable_rank']:.1f}",
+                *(f"{each:.0f}" for each in lost),
+            ]
+        )
     return cells
 
 
@@ -177,16 +185,23 @@ def property_figure(table: Sequence[Standing], *, title: str) -> Figure:
     figure, panels = plt.subplots(2, 2, figsize=(9.4, 6.4), sharey=True)
     for axes, name in zip(panels.flat, PROPERTIES, strict=True):
         for one, value in cases:
-            look = ROLES["retain" if one.entry == REFERENCE else "steered"]
+            colour = ROLES["retain" if one.entry == REFERENCE else "steered"].colour
             x, y = one.properties[name], min(value, top)
-            axes.plot(x, y, "^" if math.isinf(value) else look.marker, color=look.colour, markersize=6)
-            axes.annotate(one.entry, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7, color=GREY)
+            axes.plot(x, y, "^" if math.isinf(value) else "s" if one.entry == REFERENCE else "o", color=colour, markersize=6)
+            axes.annotate(one.entry, (x, y), xytext=(6, 3), textcoords="offset points", fontsize=7.5, color=GREY)
         axes.set(xlabel=name.replace("_", " "), xscale="log", yscale="log")
-        axes.margins(x=0.15, y=0.12)
+        axes.margins(x=0.2, y=0.12)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:.3g}")
+        axes.minorticks_off()
         if any(math.isinf(value) for _, value in cases):
             axes.axhline(top, color=GREY, linestyle=":", linewidth=1)
+            axes.text(
+                0.01, top, "half is not back", fontsize=8, color=GREY, va="bottom", transform=axes.get_yaxis_transform()
+            )
     for axes in panels[:, 0]:
-        axes.set_ylabel("R50, tokens (triangle: half is not back)")
+        axes.set_ylabel("R50, tokens")
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 

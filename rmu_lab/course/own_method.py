@@ -77,7 +77,7 @@ def forget_loss_tests() -> list[Test]:
 
 def method_diagram() -> Figure:
     """Draw what a method of one's own consists of: the reader's loss, between what the package does before and after it."""
-    figure, axes = canvas(9.4, 2.9, (-0.2, 15.8), (-2.2, 2.8))
+    figure, axes = canvas(9.4, 2.5, (-0.2, 15.8), (-1.8, 2.4))
     boxes = (
         (0.0, 3.2, "#e8e8e8", "#777777", "frozen layers\nrun once", "the package"),
         (4.2, 3.2, "#edd3e1", ROLES["steered"].colour, "layers 5, 6, 7\nin training", "the package"),

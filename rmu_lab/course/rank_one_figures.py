@@ -26,7 +26,7 @@ SHOWN = 24
 
 def rank_one_diagram() -> Figure:
     """Draw a matrix of rank 1 as a column times a row: the row reads a number, the column says where it is written."""
-    figure, axes = canvas(9.4, 3.3, (-0.4, 15.6), (-2.5, 3.2))
+    figure, axes = canvas(9.4, 3.1, (-0.2, 17.0), (-2.5, 3.1))
     forget, steered = ROLES["forget"].colour, ROLES["steered"].colour
     axes.add_patch(Rectangle((0, -1.2), 4.8, 2.4, facecolor="#edd3e1", edgecolor=steered, linewidth=1.5))
     axes.text(2.4, 0, "change ΔW\n576 by 1536", ha="center", va="center", fontsize=LABEL, color=INK)
@@ -35,12 +35,12 @@ def rank_one_diagram() -> Figure:
     axes.text(6.45, -1.45, "a: 576 numbers,\nwhere it writes", ha="center", va="top", fontsize=NOTE, color=INK)
     axes.add_patch(Rectangle((7.1, 0.8), 4.8, 0.4, facecolor=forget, edgecolor=forget))
     axes.text(9.5, 0.6, "b: 1536 numbers, what it reads", ha="center", va="top", fontsize=NOTE, color=INK)
-    arrow(axes, (12.5, 2.4), (12.5, 1.35), INK, width=1.6, head=11)
-    axes.text(12.5, 2.55, "input x of a token", ha="center", va="bottom", fontsize=NOTE, color=INK)
-    axes.text(12.5, 1.0, "one number, b · x", ha="center", va="center", fontsize=LABEL, color=forget)
-    arrow(axes, (12.5, 0.7), (12.5, -0.55), INK, width=1.6, head=11)
+    arrow(axes, (14.3, 2.4), (14.3, 1.35), INK, width=1.6, head=11)
+    axes.text(14.3, 2.55, "input x of a token", ha="center", va="bottom", fontsize=NOTE, color=INK)
+    axes.text(14.3, 1.0, "one number, b · x", ha="center", va="center", fontsize=LABEL, color=forget)
+    arrow(axes, (14.3, 0.7), (14.3, -0.55), INK, width=1.6, head=11)
     words = "$\\sigma$ (b · x) a is added\nto the residual stream"
-    axes.text(12.5, -0.75, words, ha="center", va="top", fontsize=LABEL, color=steered)
+    axes.text(14.3, -0.75, words, ha="center", va="top", fontsize=LABEL, color=steered)
     return figure
 
 
@@ -59,13 +59,13 @@ def spectra_figure(edits: Mapping[str, Mapping[str, Tensor]], *, title: str) -> 
     title
         the finding in a sentence.
     """
-    figure, row = plt.subplots(1, len(edits), figsize=(4.6 * len(edits), 3.6), sharex=True, sharey=True, squeeze=False)
+    figure, row = plt.subplots(1, len(edits), figsize=(3.2 + 3.6 * len(edits), 3.6), sharex=True, sharey=True, squeeze=False)
     for axes, (name, values) in zip(row[0], edits.items(), strict=True):
         for (layer, found), look in zip(by_layer(values).items(), LOOKS, strict=False):
             role, shares = ROLES[look], (found / found[0])[:SHOWN]
             axes.plot(range(1, len(shares) + 1), shares, color=role.colour, linestyle=role.line, marker=role.marker,
                       markersize=4, label=f"layer {layer}")  # fmt: skip
-        axes.set(xlabel="number of the singular value", ylim=(0, 1.06))
+        axes.set(xlabel="number of the singular value", ylim=(0, 1.06), xticks=[1, 5, 10, 15, 20])
         axes.set_title(name, fontweight="normal", fontsize=10)
         axes.legend(loc="upper right")
     row[0][0].set_ylabel("share of the first")
