@@ -204,20 +204,16 @@ def reach_by_texts(
         diagonal = x_forget.square().mean(dim=0) + alpha * x_retain.square().mean(dim=0)
         wanted = norm * u.double() - seen["forget"].states
         change = solve(x_forget, wanted, x_retain, alpha, ridge_share * diagonal.mean().item())
-        found[size] = Reach(
-            *(
-                tuple(measure(change, part[kind], u, norm) for part in (seen, unseen))
-                for kind, measure in (("forget", _reached), ("retain", _moved))
-            )
-        )
+        along = _along(change, seen["forget"], u, norm), _along(change, unseen["forget"], u, norm)
+        found[size] = Reach(along, (_moved(change, seen["retain"]), _moved(change, unseen["retain"])))
     return found
 
 
-def _reached(change: Tensor, tokens: Tokens, u: Tensor, norm: float) -> float:
+def _along(change: Tensor, tokens: Tokens, u: Tensor, norm: float) -> float:
     return ((tokens.inputs @ (change.T @ u.double())).mean() / norm).item()
 
 
-def _moved(change: Tensor, tokens: Tokens, _u: Tensor, _norm: float) -> float:
+def _moved(change: Tensor, tokens: Tokens) -> float:
     moved = (tokens.inputs @ change.T).square().sum(dim=1).mean()
     return (moved / tokens.states.square().sum(dim=1).mean()).sqrt().item()
 

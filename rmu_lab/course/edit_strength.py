@@ -57,7 +57,7 @@ class EditStrength:
             model, tokenizer = self.material.model, self.material.tokenizer
             questions = {"topic": self.material.topic, "general": self.material.general}[topic]
             with self.edits[name].scaled(strength, model).applied(model):
-                self._scores[key] = accuracy(model, tokenizer, questions, progress=False)  # type: ignore[arg-type]
+                self._scores[key] = accuracy(model, tokenizer, questions, progress=False)
         return self._scores[key]
 
     def base(self) -> dict[str, Accuracy]:
