@@ -51,7 +51,8 @@ class HeldOut:
             each = text_log_p(self._model, batch, {})
             nats.append(float(-each.sum() / targets_of(batch)[1].sum()))
             log_p.append(each)
-        return Stage(step, *nats, log_p[0])
+        of_forget, of_retain = nats
+        return Stage(step, of_forget, of_retain, log_p[0])
 
 
 def follow(

@@ -241,7 +241,7 @@ def cost_by_halves(
     for _ in range(splits):
         halves = [np.array_split(orders.sample(range(size), size), 2) for size in sizes]
         for each in marks.values():
-            points = [tuple(float(lost[half[0]].mean()) for lost, half in zip(pair, halves, strict=True)) for pair in each]
+            points = [(float(pair[0][halves[0][0]].mean()), float(pair[1][halves[1][0]].mean())) for pair in each]
             chosen = best(points, bound) or min(points)
             found.append((chosen[0], float(each[points.index(chosen)][0][halves[0][1]].mean())))
     here, there = np.mean(found, axis=0)
