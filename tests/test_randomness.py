@@ -58,7 +58,16 @@ def test_only_one_module_makes_generators():
     course = {module for module, _ in makers if module.startswith("course/")}
     assert course <= {
         f"course/{name}.py"
-        for name in ("confidence", "jailbreaks", "noise", "recovery", "search_figures", "spread", "stored_runs")
+        for name in (
+            "confidence",
+            "jailbreaks",
+            "never_knew",
+            "noise",
+            "recovery",
+            "search_figures",
+            "spread",
+            "stored_runs",
+        )
     }
 
 
