@@ -1,7 +1,8 @@
 """What notebook 12 uses: edits at any strength, rank 1, the ridge, forget losses of one's own, and leagues."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import ipywidgets
@@ -9,7 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from rmu_lab import Accuracy, unlearn
+from rmu_lab import Accuracy, RmuLabError, unlearn
 from rmu_lab.course import closed_form, edit_strength, league_figures, own_method, rank_one_figures, strength_search
 from rmu_lab.course.edit_strength import EditStrength
 from rmu_lab.league import LeagueSettings, league_table, mini_league
@@ -204,8 +205,13 @@ def test_the_readers_method_plays_a_league(model, tokenizer, material):
     settings = LeagueSettings(
         budgets=(0.02,), seeds=(350,), steps=(1, 2), halving=(1,), rates=(1e-3,), property_texts=2, controls=False
     )
-    rows = mini_league(model, tokenizer, [CONFIG, Own(**SHORT)], material=material, settings=settings)
-    own = "own_of_notebook_12"
+    play = partial(mini_league, model, tokenizer, [CONFIG, Own(**SHORT)], material=material, settings=settings)
+    rows, own = play(), "own_of_notebook_12"
+    given = unlearn(model, tokenizer, FORGET, RETAIN, replace(CONFIG, seed=350), progress=False)
+    again = play(edits={CONFIG.method: given})
+    assert [row.get("strength") for row in again] == [row.get("strength") for row in rows]
+    with pytest.raises(RmuLabError, match="The edit is of other settings"):
+        play(edits={own: given})
     assert set(league_figures.curves_of(rows, "other facts")) == {CONFIG.method, own}
     assert set(league_figures.share_back(rows, "other facts")) == {CONFIG.method, own}
     assert [cells[0] for cells in league_figures.points_lost(rows)] == [CONFIG.method, own]
