@@ -1,6 +1,5 @@
 """What notebook 12 uses: edits at any strength, rank 1, the ridge, forget losses of one's own, and leagues."""
 
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -10,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from rmu_lab import Accuracy, RmuLabError, unlearn
+from rmu_lab import RmuLabError, unlearn
 from rmu_lab.course import closed_form, edit_strength, league_figures, own_method, rank_one_figures, strength_search
 from rmu_lab.course.edit_strength import EditStrength
 from rmu_lab.league import LeagueSettings, league_table, mini_league
@@ -213,7 +212,7 @@ def test_the_readers_method_plays_a_league(model, tokenizer, material):
     with pytest.raises(RmuLabError, match="The edit is of other settings"):
         play(edits={own: given})
     assert set(league_figures.curves_of(rows, "other facts")) == {CONFIG.method, own}
-    assert set(league_figures.share_back(rows, "other facts")) == {CONFIG.method, own}
+    assert set(league_figures.accuracies(rows, "other facts")) == {CONFIG.method, own}
     assert [cells[0] for cells in league_figures.points_lost(rows)] == [CONFIG.method, own]
     figure = league_figures.curves_figure(rows, "other facts", {CONFIG.method: "RMU", own: "yours"}, title="Found")
     assert {"RMU", "yours"} <= set(figure.axes[0].get_legend_handles_labels()[1])
@@ -252,12 +251,11 @@ def test_without_a_stored_league_the_notebook_runs(tmp_path, capsys):
         assert figure.axes[0].texts[0].get_text() == "No league is stored here."
 
 
-def test_share_back_of_what_took_nothing():
-    rows = [made_base(topic=40), made_row("npo", SLOW)]
-    assert math.isnan(league_figures.share_back(rows, "unrelated")["npo"])
+def test_what_is_read_off_a_live_league():
+    rows = [made_base(topic=90), made_row("npo", SLOW)]
+    assert league_figures.accuracies(rows, "unrelated") == {"npo": (0.9, 0.4, 0.55)}
     failed_row = {"league": "one", "entry": "srmu", "budget": 0.05, "seed": 1, "error": "it diverged"}
     assert league_figures.points_lost([*rows, failed_row])[1][1] == "failed"
-    assert isinstance(Accuracy.from_dict(rows[0]["topic"]), Accuracy)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

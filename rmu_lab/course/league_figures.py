@@ -87,14 +87,11 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], attack: str, names: Mapping
     return relearning_figure(drawn, Accuracy.from_dict(base["attacks"][attack]["score"]), title=title)
 
 
-def share_back(rows: Sequence[Mapping[str, Any]], attack: str) -> dict[str, float]:
-    """Return by entry the share of what it took that is back at the end of the relearning; NaN where it took nothing."""
+def accuracies(rows: Sequence[Mapping[str, Any]], attack: str) -> dict[str, tuple[float, float, float]]:
+    """Return by entry the accuracy of the base model, of its edit, and of its edit after the relearning."""
     base = Accuracy.from_dict(next(row for row in rows if row["entry"] == BASE)["attacks"][attack]["score"]).accuracy
-    found = {}
-    for entry, curve in curves_of(rows, attack).items():
-        start, end = curve.scores[0].accuracy, curve.scores[-1].accuracy
-        found[entry] = (end - start) / (base - start) if base > start else math.nan
-    return found
+    found = curves_of(rows, attack).items()
+    return {entry: (base, curve.scores[0].accuracy, curve.scores[-1].accuracy) for entry, curve in found}
 
 
 def points_lost(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
