@@ -2,7 +2,7 @@
 
     python -m benchmarks.never_knew --out data/results/never_knew
 
-SmolLM2 is taught invented maladies in three places: in the layers that RMU edits, only above them, and everywhere. `taught`
+SmolLM2 is taught invented maladies in three places: in the layers that RMU edits, just above them, and everywhere. `taught`
 keeps, for each place, an edit that taught all of them, and one that taught every second malady only: this one never knew the
 others, which are then forgotten. Both are kept at a lower rank, and what is measured has that rank, too. `panel.jsonl`: for
 each place what every metric gives the taught model, the one that never knew, and unlearned ones (RMU, Adaptive RMU and the
@@ -10,7 +10,8 @@ three rivals of Table 1 with the settings that dev chose for them on another top
 each), fact by fact. `relearning.jsonl`: what each relearns about half of the forgotten maladies from texts on the other
 half, from which nothing follows about them. What a stopped run has written is not run again.
 
-How often each text is taught was chosen by how well the taught facts are answered, before anything was unlearned.
+How often each text is taught, which wordings of a question are, and the layers above were chosen by how well the taught
+facts are answered, before anything was unlearned.
 """
 
 import argparse
@@ -143,8 +144,9 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: S
     with knows.applied(model):
         if wanted("taught"):
             record("taught", 0, None)
+        settings = list(methods())
         for seed in SEEDS:
-            for name, config in methods():
+            for name, config in settings:
                 key = {"place": place, "model": name, "seed": seed}
                 if wanted(name) and not (panel.find(**key) and relearning.find(**key)):
                     own = dataclasses.replace(config, seed=seed)

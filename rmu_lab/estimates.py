@@ -206,9 +206,7 @@ def crossed_test(
     values = values[None] if values.ndim == 2 else values
     statistic = statistic or (lambda means: means.mean(axis=1))
     _, directions, questions = values.shape
-    random = np.random.default_rng(seed)
-    drawn = [bootstrap_weights(random, n, draws) for n in (directions, questions)]
-    means = np.einsum("ds,csq,dq->dc", drawn[0], values, drawn[1], optimize=True)  # (draws, cells)
+    means = _drawn_means(values, draws, np.random.default_rng(seed))
     value, found = float(statistic(values.mean(axis=(1, 2))[None])[0]), statistic(means)
     low, high = np.quantile(found, [0.025, 0.975])
     over = "questions" if directions == 1 else "questions and directions"
@@ -226,13 +224,16 @@ def crossed_apart(first: np.ndarray, second: np.ndarray, *, draws: int = 4000, s
         (directions, questions) each.
     """
     random = np.random.default_rng(seed)
-    means = []
-    for values in (np.asarray(first, dtype=float), np.asarray(second, dtype=float)):
-        drawn = [bootstrap_weights(random, n, draws) for n in values.shape]
-        means.append(np.einsum("ds,sq,dq->d", drawn[0], values, drawn[1], optimize=True))
+    means = [_drawn_means(np.asarray(values, dtype=float)[None], draws, random)[:, 0] for values in (first, second)]
     value = float(np.mean(second) - np.mean(first))
     low, high = np.quantile(means[1] - means[0], [0.025, 0.975])
     return Number(value, min(float(low), value), max(float(high), value), np.shape(second)[1], "questions and directions")
+
+
+def _drawn_means(values: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
+    """Return the means, (draws, cells), of values, (cells, directions, questions), whose last two axes are drawn anew."""
+    of_directions, of_questions = (bootstrap_weights(random, n, draws) for n in values.shape[1:])
+    return np.einsum("ds,csq,dq->dc", of_directions, values, of_questions, optimize=True)
 
 
 def bootstrap_weights(random: np.random.Generator, n: int, draws: int) -> np.ndarray:

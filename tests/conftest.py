@@ -66,6 +66,13 @@ def failed(tests, answer):
     return next((hint for test, hint in tests if not test(answer)), None)
 
 
+def assert_told_apart(tests, right, mistakes):
+    """That a core's tests pass what is right, and answer each mistake with a hint in which its words stand."""
+    assert failed(tests, right) is None
+    for hint, mistake in mistakes.items():
+        assert hint in failed(tests, mistake), hint
+
+
 def tiny_model(family: str, seed: int = 0, **changes) -> PreTrainedModel:
     config_class, settings = (FAMILIES | OTHERS)[family]
     torch.manual_seed(seed)

@@ -9,7 +9,7 @@ from rmu_lab.activations import frozen
 from rmu_lab.attacks.suffixes import Layout, SuffixLoss, allowed_tokens, sample_candidates
 from rmu_lab.course import jailbreak_figures, jailbreaks
 from tests.attacks.conftest import edit_of
-from tests.conftest import failed, same_weights, tiny_model, weights_of
+from tests.conftest import assert_told_apart, failed, same_weights, tiny_model, weights_of
 
 QUESTION, TARGET = "How is malaria spread?", "Malaria is spread by"
 
@@ -42,16 +42,13 @@ def wrong_step(how):
 
 
 def test_the_step_passes_and_common_mistakes_are_told_apart():
-    tests = jailbreaks.gcg_step_tests()
-    assert failed(tests, jailbreaks.gcg_step) is None
-    hints = {
-        "largest": "lowest gradient",
-        "not allowed": "allowed tokens only",
-        "all places": "in one place",
-        "worst": "lowest",
+    mistakes = {
+        "lowest gradient": wrong_step("largest"),
+        "allowed tokens only": wrong_step("not allowed"),
+        "in one place": wrong_step("all places"),
+        "lowest": wrong_step("worst"),
     }
-    for how, hint in hints.items():
-        assert hint in failed(tests, wrong_step(how)), how
+    assert_told_apart(jailbreaks.gcg_step_tests(), jailbreaks.gcg_step, mistakes)
 
 
 def test_the_step_draws_from_the_same_swaps_as_the_package(model, tokenizer):

@@ -9,7 +9,7 @@ from rmu_lab.course import live_methods, method_checks, method_comparison, metho
 from rmu_lab.estimates import Number, crossed, crossed_apart
 from rmu_lab.unlearning.baselines import NPO
 from tests.attacks.conftest import FORGET, RETAIN
-from tests.conftest import failed, same_weights, tiny_model, weights_of
+from tests.conftest import assert_told_apart, failed, same_weights, tiny_model, weights_of
 
 RMUS = ("rmu", "adaptive_rmu")
 
@@ -38,30 +38,24 @@ def wrong_loss(how):
 
 
 def test_npo_passes_and_common_mistakes_are_told_apart():
-    tests = method_checks.npo_tests()
-    assert failed(tests, method_checks.npo_loss) is None
-    hints = {
-        "sign": "must cost less",
-        "plain": "ratio",
-        "ascent": "nothing is left",
-        "scale": "2 / beta",
-        "texts": "one number",
-        "overflow": "overflows",
+    mistakes = {
+        "must cost less": wrong_loss("sign"),
+        "ratio": wrong_loss("plain"),
+        "nothing is left": wrong_loss("ascent"),
+        "2 / beta": wrong_loss("scale"),
+        "one number": wrong_loss("texts"),
+        "overflows": wrong_loss("overflow"),
     }
-    for how, hint in hints.items():
-        assert hint in failed(tests, wrong_loss(how)), how
+    assert_told_apart(method_checks.npo_tests(), method_checks.npo_loss, mistakes)
 
 
 def test_best_within_passes_and_common_mistakes_are_told_apart():
-    tests = method_checks.best_within_tests()
-    assert failed(tests, method_comparison.best_within) is None
     wrong = {
         "exactly": lambda points, bound: method_comparison.best_within([p for p in points if p[0] != bound], bound),
         "cheaper": lambda points, bound: max((p for p in points if p[0] <= bound), key=lambda p: p[1], default=None),
         "more than the bound": lambda points, _: max(points, key=lambda p: p[1]),
     }
-    for hint, function in wrong.items():
-        assert hint in failed(tests, function), hint
+    assert_told_apart(method_checks.best_within_tests(), method_comparison.best_within, wrong)
 
 
 def test_exercises_accept_what_is_right_and_tell_mistakes_apart():

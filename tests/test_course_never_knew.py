@@ -13,7 +13,7 @@ from rmu_lab.estimates import Number
 from rmu_lab.metrics import forget_quality, score_texts
 from rmu_lab.metrics import truth_ratio as package_truth_ratio
 from tests.attacks.conftest import edit_of
-from tests.conftest import failed, same_weights, tiny_model, weights_of
+from tests.conftest import assert_told_apart, failed, same_weights, tiny_model, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,6 @@ def test_parts_of_maladies_share_nothing():
 
 
 def test_truth_ratio_passes_and_common_mistakes_are_told_apart():
-    tests = never_knew.truth_ratio_tests()
-    assert failed(tests, never_knew.truth_ratio) is None
     mistakes = {
         "below 1": lambda right, wrong: 1 / never_knew.truth_ratio(right, wrong),
         "mean over the tokens": lambda right, wrong: math.exp(np.mean([one.sum() for one in wrong]) - right.sum()),
@@ -51,8 +49,7 @@ def test_truth_ratio_passes_and_common_mistakes_are_told_apart():
             float(np.mean([math.exp(one.mean()) for one in wrong])) / math.exp(right.mean())
         ),
     }
-    for hint, mistake in mistakes.items():
-        assert hint in failed(tests, mistake), hint
+    assert_told_apart(never_knew.truth_ratio_tests(), never_knew.truth_ratio, mistakes)
 
 
 def test_the_core_gives_the_packages_truth_ratio(model, tokenizer):
@@ -66,16 +63,13 @@ def test_the_core_gives_the_packages_truth_ratio(model, tokenizer):
 
 
 def test_largest_gap_passes_and_common_mistakes_are_told_apart():
-    tests = never_knew.largest_gap_tests()
-    assert failed(tests, never_knew.largest_gap) is None
     mistakes = {
         "do not overlap": lambda a, b: abs(np.mean(a) - np.mean(b)),
         "which comes first": lambda a, b: max(
             (np.asarray(a) <= at).mean() - (np.asarray(b) <= at).mean() for at in [*a, *b]
         ),
     }
-    for hint, mistake in mistakes.items():
-        assert hint in failed(tests, mistake), hint
+    assert_told_apart(never_knew.largest_gap_tests(), never_knew.largest_gap, mistakes)
 
 
 def test_the_gap_belongs_to_the_packages_forget_quality():

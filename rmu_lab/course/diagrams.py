@@ -328,6 +328,18 @@ def arrow(
     axes.add_patch(FancyArrowPatch(near, end, arrowstyle="-|>", mutation_scale=head, linewidth=0, shrinkB=0, **common))
 
 
+def word_box(
+    axes: Axes, left: float, width: float, words: str, edge: str, *, y: float = 0.0, height: float = 1.0,
+    face: str = "white", line: float = 1.8, size: float = LABEL,
+) -> None:  # fmt: skip
+    """Draw words in a box with round corners, before arrows: `left` and `width` say where, `y` its middle."""
+    axes.add_patch(
+        FancyBboxPatch((left, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.15", facecolor=face,
+                       edgecolor=edge, linewidth=line, zorder=5)
+    )  # fmt: skip
+    axes.text(left + width / 2, y, words, ha="center", va="center", fontsize=size, color=INK, zorder=6)
+
+
 def _bracket(axes: Axes, start: float, end: float, y: float, colour: str) -> None:
     axes.plot([start, start, end, end], [y + 0.12, y, y, y + 0.12], color=colour, linewidth=1.5)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..attacks.other_facts import as_texts
@@ -111,9 +110,4 @@ def taught_edit(model: PreTrainedModel, place: str, name: str) -> UnlearnResult:
     name
         ``"all"``: it taught all maladies; ``"kept"``: only those that are kept, so that it never knew the others.
     """
-    return UnlearnResult.load(taught_folder() / f"{place}_{name}", model)
-
-
-def taught_folder() -> Path:
-    """Return the folder of the stored edits."""
-    return results_folder() / "never_knew" / "taught"
+    return UnlearnResult.load(results_folder() / "never_knew" / "taught" / f"{place}_{name}", model)

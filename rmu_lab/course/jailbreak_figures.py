@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import FancyBboxPatch
 
-from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
+from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas, word_box
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def attacker_diagram() -> Figure:
 
 def _words(axes: Axes, left: float, width: float, words: str, edge: str, below: str) -> None:
     """Draw words in a box, with what they are below it."""
-    axes.add_patch(
-        FancyBboxPatch((left, -0.5), width, 1.0, boxstyle="round,pad=0,rounding_size=0.15", facecolor="white",
-                       edgecolor=edge, linewidth=1.8)
-    )  # fmt: skip
-    axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=LABEL, color=INK)
+    word_box(axes, left, width, words, edge)
     axes.text(left + width / 2, -0.75, below, ha="center", va="top", fontsize=NOTE, color=INK)
 
 

@@ -17,10 +17,12 @@ import numpy as np
 
 from ..attacks import RobustnessCard
 from ..estimates import Number, crossed, crossed_apart, mean_of
-from ..files import data_folder
+from ..files import results_folder
 from ..questions import load_questions
 from ..randomness import python_random
+from ..shapes import Shape
 from ..sweeps.rows import load_sweep
+from .stored_training import base_run, stored_runs
 
 if TYPE_CHECKING:
     from ..sweeps.rows import SweepRow
@@ -132,21 +134,20 @@ def _lost(rows: Sequence[SweepRow], base: SweepRow, topic: str) -> np.ndarray:
 
 def nine_methods() -> Comparison:
     """Read the comparison of nine methods: six settings each with up to two seeds on dev, the choices with three on test."""
-    folder = data_folder() / "results" / "methods"
+    folder = results_folder() / "methods"
     return Comparison.read(folder / "tuning.jsonl", folder / "chosen.jsonl")
 
 
 def second_search() -> Comparison:
     """Read the scorecard's own comparison of five methods: new seeds, the same test questions as `nine_methods`."""
-    folder = data_folder() / "results" / "study" / "smollm2-135m"
+    folder = results_folder() / "study" / "smollm2-135m"
     return Comparison.read(folder / "rivals_dev.jsonl", folder / "rivals.jsonl")
 
 
 def frugal_rmu() -> tuple[Number, Number]:
     """Return what RMU with alpha = 300, stored with notebook 04, costs and forgets on the same test questions."""
-    base, *rows = load_sweep(data_folder() / "results" / "training" / "retain_general.jsonl")
-    kept = [row for row in rows if getattr(row.config, "alpha", None) == 300]
-    cost, forgotten = (crossed(_lost(kept, base, topic)) for topic in ("general", "bio"))
+    base, rows = base_run("retain_general"), stored_runs("retain_general")
+    cost, forgotten = (crossed(_lost(rows, base, topic)) for topic in ("general", "bio"))
     return cost, forgotten
 
 
@@ -212,9 +213,9 @@ class Gap:
 
     def remixed(self) -> float:
         """Return the points lost on test if every subject had the share of questions that it has on dev."""
-        shares = {subject: float(np.mean(self.dev_subjects == subject)) for subject in self.by_subject()}
-        lost = sum(share * self.by_subject()[subject][1] for subject, share in shares.items())
-        return lost / sum(shares.values())
+        lost = self.by_subject()
+        shares = {subject: float(np.mean(self.dev_subjects == subject)) for subject in lost}
+        return sum(share * lost[subject][1] for subject, share in shares.items()) / sum(shares.values())
 
 
 def lost_and_gained(marks: np.ndarray) -> Point:
@@ -266,7 +267,7 @@ class Cost:
 
 def costs(comparison: Comparison) -> dict[str, Cost]:
     """Return the cost of every method of the first comparison."""
-    stored = json.loads((data_folder() / "results" / "methods" / "cost.json").read_text(encoding="utf-8"))
+    stored = json.loads((results_folder() / "methods" / "cost.json").read_text(encoding="utf-8"))
     found = {}
     for row in stored["rows"]:
         method, size = row["method"], row["model_bytes"]
@@ -278,13 +279,16 @@ def costs(comparison: Comparison) -> dict[str, Cost]:
 
 def stored_cards() -> dict[str, RobustnessCard]:
     """Return the robustness cards of RMU and Adaptive RMU, made with alpha = 300, and of SCRUB's choice; one seed each."""
-    folder = data_folder() / "results"
+    folder = results_folder()
     files = {"RMU": "robustness/rmu_0", "Adaptive RMU": "robustness/adaptive_rmu_0", "SCRUB": "methods/card_scrub"}
     return {name: RobustnessCard.load(folder / f"{path}.json") for name, path in files.items()}
 
 
-HIDDEN, INNER, KEYS, LAYERS = 576, 1536, 192, 30
-"""SmolLM2-135M's sizes: the residual stream, the MLP, keys and values, layers."""
+SMOLLM2 = Shape(
+    hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+    vocab_size=49152, tie_word_embeddings=True,
+)  # fmt: skip
+"""SmolLM2-135M's sizes."""
 
 
 def least_bytes(method: str) -> int:
@@ -293,6 +297,6 @@ def least_bytes(method: str) -> int:
     The matrix itself, its gradient and Adam's two moments; for SSD two importances and a gradient.
     """
     if method in ("rmu", "adaptive_rmu"):
-        return 4 * 4 * 3 * HIDDEN * INNER
-    whole = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * KEYS + 3 * HIDDEN * INNER)
+        return 4 * 4 * SMOLLM2.trained
+    whole = SMOLLM2.num_hidden_layers * (SMOLLM2.attention + 3 * SMOLLM2.matrix)
     return 4 * (3 if method == "ssd" else 4) * whole

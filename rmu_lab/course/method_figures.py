@@ -9,9 +9,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.patches import FancyBboxPatch
 
-from .diagrams import INK, LABEL, NOTE, arrow, canvas
+from .diagrams import INK, LABEL, NOTE, arrow, canvas, word_box
 from .live_methods import Stage, rises, text_weights
 from .method_checks import npo_loss
 from .method_comparison import TITLES, BestWithin, Comparison, Cost, Gap, best_within
@@ -51,11 +50,7 @@ def methods_diagram() -> Figure:
         (3.1, 2.6, "#edd3e1", ROLES["steered"].colour, "5, 6, 7"),
         (6.2, 6.3, "#e8e8e8", GREY, "layers 8 to 29"),
     ):
-        axes.add_patch(
-            FancyBboxPatch((left, -0.5), width, 1.0, boxstyle="round,pad=0,rounding_size=0.15", facecolor=face,
-                           edgecolor=edge, linewidth=1.5, zorder=5)
-        )  # fmt: skip
-        axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=NOTE, color=INK, zorder=6)
+        word_box(axes, left, width, words, edge, face=face, line=1.5, size=NOTE)
     arrow(axes, (5.95, 1.9), (5.95, 0.1), ROLES["steered"].colour, width=2, head=12)
     axes.text(5.95, 2.05, "RMU, Adaptive RMU\nmove the states after layer 7;\nthree matrices change", ha="center",
               va="bottom", fontsize=NOTE, color=INK)  # fmt: skip
@@ -196,10 +191,9 @@ def fronts_figure(comparison: Comparison, *, title: str) -> Figure:
 def bound_panel(comparison: Comparison, bound: float, best: BestWithin = best_within) -> Figure:
     """Draw how much each method forgets on dev within a bound on its cost: all bounds on the left, this one on the right."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.7), width_ratios=(1.25, 1))
-    bounds = np.linspace(0, 20, 161)
-    for method in comparison.methods():
-        look, points = _look(method), comparison.points(method)
-        found = [best(points, each) for each in bounds]
+    bounds, points = np.linspace(0, 20, 161), {method: comparison.points(method) for method in comparison.methods()}
+    for method, tried in points.items():
+        look, found = _look(method), [best(tried, each) for each in bounds]
         heights = [np.nan if point is None else point[1] for point in found]
         named = method in LOOKS
         left.plot(bounds, heights, color=look.colour, linestyle=look.line, linewidth=2.2 if named else 1,
@@ -208,7 +202,7 @@ def bound_panel(comparison: Comparison, bound: float, best: BestWithin = best_wi
     left.axvline(bound, color=INK, linewidth=1.4, linestyle=":")
     left.set(xlabel="bound: " + COST, ylabel="most " + FORGOTTEN, ylim=(-3, 80))
     left.legend(loc="upper left", fontsize=8.5, ncols=3)
-    here = {method: best(comparison.points(method), bound) for method in comparison.methods()}
+    here = {method: best(tried, bound) for method, tried in points.items()}
     order = sorted(here, key=lambda method: (here[method] or (0.0, -9.0))[1])
     for place, method in enumerate(order):
         point = here[method]

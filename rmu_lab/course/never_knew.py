@@ -1,4 +1,4 @@
-"""Notebook 11's cores and measurements: two models in envelopes, truth ratios, their distance, and the stored panel."""
+"""Notebook 11's cores and measurements: two models in envelopes, truth ratios, their distance, relearning, metrics."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ..questions import cloze_prompt
 from ..randomness import python_random
 from .exercises import Test
 from .invented_maladies import Maladies
+from .widgets import labelled_slider
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -141,9 +142,7 @@ def largest_gap(first: Sequence[float], second: Sequence[float]) -> float:
 
     A core of notebook 11.
     """
-    ours, theirs = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    places = np.concatenate([ours, theirs])
-    return max(abs(float((ours <= place).mean() - (theirs <= place).mean())) for place in places)
+    return float(ks_2samp(first, second).statistic)
 
 
 def largest_gap_tests() -> list[Test]:
@@ -177,7 +176,7 @@ def ratios_at(
 
 def strength_slider(shown: Mapping[float, Any], describe: Callable[[float, Any], str]) -> ipywidgets.VBox:
     """Return a slider over strengths that were computed, with a sentence on each."""
-    slider = ipywidgets.SelectionSlider(options=list(shown), value=next(iter(shown)), description="strength s")
+    slider = labelled_slider("strength s", list(shown), next(iter(shown)))
     words = ipywidgets.HTML(describe(slider.value, shown[slider.value]))
 
     def move(change: Mapping[str, Any]) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
+from scipy.stats import ks_2samp
 
-from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas
+from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas, word_box
 from .invented_maladies import LAYER, LAYERS, PLACES
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..estimates import Number
@@ -34,8 +34,7 @@ LOOKS = {
 
 def places_diagram() -> Figure:
     """Draw the three places in which facts are taught, beside the layers that RMU edits; taught in notebook 11."""
-    layer, layers = LAYER, LAYERS
-    figure, axes = canvas(9.4, 3.6, (-5.6, layers + 0.6), (-4.6, 2.9))
+    figure, axes = canvas(9.4, 3.6, (-5.6, LAYERS + 0.6), (-4.6, 2.9))
     rows = {
         "RMU edits": (PLACES["window"], "steered"),
         "taught in the window": (PLACES["window"], "forget"),
@@ -45,14 +44,14 @@ def places_diagram() -> Figure:
     for row, (words, (inside, role)) in enumerate(rows.items()):
         y = 1.9 - 1.6 * row - (0.5 if row else 0)
         axes.text(-0.9, y, words, ha="right", va="center", fontsize=LABEL, color=INK, weight="normal" if row else "bold")
-        for at in range(layers):
+        for at in range(LAYERS):
             face = ROLES[role].colour if at in inside else "white"
             edge = ROLES[role].colour if at in inside else FAINT
             axes.add_patch(
                 FancyBboxPatch((at - 0.36, y - 0.42), 0.72, 0.84, boxstyle="round,pad=0,rounding_size=0.12", facecolor=face,
                                edgecolor=edge, linewidth=1.1, alpha=0.75)
             )  # fmt: skip
-    for at in (0, layer, layers - 1):
+    for at in (0, LAYER, LAYERS - 1):
         axes.text(at, 2.6, str(at), ha="center", va="bottom", fontsize=NOTE, color=INK)
     axes.text(-0.9, 2.6, "layer", ha="right", va="bottom", fontsize=NOTE, color=INK)
     return figure
@@ -61,24 +60,16 @@ def places_diagram() -> Figure:
 def envelopes_diagram() -> Figure:
     """Draw the two ways to a model that fails the questions; taught in notebook 11."""
     figure, axes = canvas(9.4, 3.0, (-0.4, 18.6), (-2.2, 2.4))
-    _box(axes, 0.0, 0.0, 3.6, "SmolLM2", GREY)
-    _box(axes, 6.6, 1.2, 5.0, "reads texts on 6 maladies", ROLES["retain"].colour)
-    _box(axes, 5.0, -1.2, 4.6, "reads texts on 12 maladies", ROLES["forget"].colour)
-    _box(axes, 10.9, -1.2, 3.0, "unlearns 6", ROLES["steered"].colour)
-    _box(axes, 15.2, 1.2, 3.2, "one envelope", INK)
-    _box(axes, 15.2, -1.2, 3.2, "the other", INK)
+    word_box(axes, 0.0, 3.6, "SmolLM2", GREY)
+    word_box(axes, 6.6, 5.0, "reads texts on 6 maladies", ROLES["retain"].colour, y=1.2)
+    word_box(axes, 5.0, 4.6, "reads texts on 12 maladies", ROLES["forget"].colour, y=-1.2)
+    word_box(axes, 10.9, 3.0, "unlearns 6", ROLES["steered"].colour, y=-1.2)
+    word_box(axes, 15.2, 3.2, "one envelope", INK, y=1.2)
+    word_box(axes, 15.2, 3.2, "the other", INK, y=-1.2)
     for start, end in (((3.7, 0.2), (6.5, 1.2)), ((3.7, -0.2), (4.9, -1.2)), ((9.7, -1.2), (10.8, -1.2)),
                        ((11.7, 1.2), (15.1, 1.2)), ((14.0, -1.2), (15.1, -1.2))):  # fmt: skip
         arrow(axes, start, end, INK, width=1.4)
     return figure
-
-
-def _box(axes: Axes, left: float, y: float, width: float, words: str, edge: str) -> None:
-    axes.add_patch(
-        FancyBboxPatch((left, y - 0.5), width, 1.0, boxstyle="round,pad=0,rounding_size=0.15", facecolor="white",
-                       edgecolor=edge, linewidth=1.8)
-    )  # fmt: skip
-    axes.text(left + width / 2, y, words, ha="center", va="center", fontsize=LABEL, color=INK)
 
 
 def points_figure(scores: Mapping[str, Mapping[str, float]], *, title: str, chance: float = 25.0) -> Figure:
@@ -124,14 +115,10 @@ def ratios_figure(ratios: Mapping[str, Sequence[float]], *, title: str, gap: tup
         axes.step([found[0], *found], np.arange(len(found) + 1) / len(found) * 100, where="post", color=look.colour,
                   linestyle=look.line, linewidth=2.2, label=name)  # fmt: skip
     if gap is not None:
-        ours, theirs = (np.asarray(ratios[name]) for name in gap)
-        places = np.sort(np.concatenate([ours, theirs]))
-        shares = [((ours <= at).mean(), (theirs <= at).mean()) for at in places]
-        at = int(np.argmax([abs(first - second) for first, second in shares]))
-        axes.annotate("", (places[at], 100 * shares[at][0]), (places[at], 100 * shares[at][1]),
-                      arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 1.6})  # fmt: skip
-        middle = 50 * sum(shares[at])
-        axes.text(places[at], middle, " largest gap", fontsize=9, va="center", ha="left", color=INK)
+        at = ks_2samp(*(ratios[name] for name in gap)).statistic_location
+        first, second = (100 * float(np.mean(np.asarray(ratios[name]) <= at)) for name in gap)
+        axes.annotate("", (at, first), (at, second), arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 1.6})
+        axes.text(at, (first + second) / 2, " largest gap", fontsize=9, va="center", ha="left", color=INK)
     axes.axvline(1.0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xscale="log", xlabel="truth ratio R (left of 1: the truth is preferred)", ylabel="questions with at most R (%)")
     axes.legend(fontsize=9)

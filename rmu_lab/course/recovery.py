@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from ..evaluate import Accuracy
 from ..metrics.relearning import half_back
 from ..questions import cloze_prompt
-from .diagrams import INK, LABEL, NOTE, arrow, canvas
+from .diagrams import INK, LABEL, NOTE, arrow, canvas, word_box
 from .exercises import Test
 from .plots import GREY, ROLES, accuracy_axes, interval_bars
 
@@ -45,11 +44,7 @@ def attack_points_diagram() -> Figure:
         "above": (5.9, 4.4, "#e8e8e8", GREY, "untouched"),
     }
     for left, width, face, edge, words in parts.values():
-        axes.add_patch(
-            FancyBboxPatch((left, -0.55), width, 1.1, boxstyle="round,pad=0,rounding_size=0.15", facecolor=face,
-                           edgecolor=edge, linewidth=1.5, zorder=5)
-        )  # fmt: skip
-        axes.text(left + width / 2, 0, words, ha="center", va="center", fontsize=NOTE, color=INK, zorder=6)
+        word_box(axes, left, width, words, edge, height=1.1, face=face, line=1.5, size=NOTE)
     reach = (
         ((-1.6, 1.5), (-1.6, 0.35), "ask in other words", "prompts alone"),
         ((5.2, 1.5), (5.55, 0.1), "ablate one direction\nof the states", "weights, texts of the topic"),
