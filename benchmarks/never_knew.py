@@ -7,8 +7,8 @@ keeps, for each place, an edit that taught all of them, and one that taught ever
 others, which are then forgotten. Both are kept at a lower rank, and what is measured has that rank, too. `panel.jsonl`: for
 each place what every metric gives the taught model, the one that never knew, and unlearned ones (RMU, Adaptive RMU and the
 three rivals of Table 1 with the settings that dev chose for them on another topic, three directions or orders of texts
-each), fact by fact. `relearning.jsonl`: what each relearns about half of the forgotten maladies from texts on the other
-half, from which nothing follows about them. What a stopped run has written is not run again.
+each), fact by fact. `relearning.jsonl`: how soon each answers again when it is told the forgotten facts once more, which
+teaches the model that never knew them as well. What a stopped run has written is not run again.
 
 How often each text is taught, which wordings of a question are, and the layers above were chosen by how well the taught
 facts are answered, before anything was unlearned.
@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.lines import Lines
 from rmu_lab import UnlearnConfig, UnlearnResult, accuracy, load_corpus, load_model, load_questions, unlearn
 from rmu_lab.course.invented_maladies import MALADIES, PLACES, Maladies, kept_and_forgotten, retain_texts
-from rmu_lab.course.never_knew import RELEARN, relearned_from_others
+from rmu_lab.course.never_knew import RELEARN, relearned
 from rmu_lab.metrics import fact_metrics, hidden_state_probe, output_features, passage_metrics
 from rmu_lab.provenance import provenance
 from rmu_lab.study.model_study import Study
@@ -131,7 +131,7 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: S
                 place=place, model=name, seed=seed,
             )  # fmt: skip
             relearning.add(
-                lambda: relearned(model, tokenizer, forgotten) | {"provenance": provenance(seed)},
+                lambda: {"curve": relearned(model, tokenizer, forgotten, RELEARN).to_dict(), "provenance": provenance(seed)},
                 place=place, model=name, seed=seed,
             )  # fmt: skip
 
@@ -152,12 +152,6 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: S
                     own = dataclasses.replace(config, seed=seed)
                     record(name, seed, unlearn(model, tokenizer, forgotten.texts, retain, own, progress=False))
     Console().print(f"{place}: done")
-
-
-def relearned(model: Model, tokenizer: Tokenizer, forgotten: Maladies) -> dict[str, Any]:
-    """What the model relearns about each half of the forgotten maladies from what is told of the other."""
-    curves = relearned_from_others(model, tokenizer, forgotten, RELEARN)
-    return {"curves": [curve.to_dict() for curve in curves], "seconds": round(sum(curve.seconds for curve in curves), 1)}
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def test_every_model_is_measured_once(small, tmp_path, tokenizer, monkeypatch):
     assert rows["taught"]["facts"] != rows["never knew"]["facts"]
     relearning = [row for _, row in read_json_lines(tmp_path / "relearning.jsonl")]
     assert [row["model"] for row in relearning] == list(rows)
-    for row in relearning:  # each half is asked once, in both wordings
-        assert [len(curve["scores"][0]["correct"]) for curve in row["curves"]] == [10, 10]
+    for row in relearning:  # before the first step, and after each
+        assert [len(score["correct"]) for score in row["curve"]["scores"]] == [20, 20, 20]
     stored = (tmp_path / "panel.jsonl").read_bytes()
     monkeypatch.setattr(never_knew, "teach", None)  # what is stored is not made again
     monkeypatch.setattr(never_knew, "measured", None)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from rmu_lab.attacks import RelearnConfig
 from rmu_lab.course import never_knew, never_knew_figures
 from rmu_lab.course.invented_maladies import ASKED, MALADIES, kept_and_forgotten
 from rmu_lab.estimates import Number
@@ -32,13 +33,6 @@ def test_kept_and_forgotten_share_no_malady_and_no_asked_wording_is_told():
             answer = row["choices"][row["answer"]].lower()
             assert answer in " ".join(half.passages).lower() and answer in " ".join(half.cards).lower()
     assert not any(name in text.lower() for name in forgotten.names for text in kept.texts)
-
-
-def test_parts_of_maladies_share_nothing():
-    first, second = kept_and_forgotten()[1].parted()
-    assert len(first.names) == len(second.names) == 3 and not {*first.names} & {*second.names}
-    assert not any(name in text.lower() for name in second.names for text in first.texts)
-    assert len({row["id"] for row in [*first.asked, *second.asked]}) == 30
 
 
 def test_truth_ratio_passes_and_common_mistakes_are_told_apart():
@@ -107,13 +101,12 @@ def test_ratios_at_a_strength_start_at_the_model_and_end_at_the_edit(model, toke
     assert same_weights(model, before)
 
 
-def test_shares_along_curves_are_of_facts():
-    class Curve:
-        def __init__(self, *marks):
-            self.scores = [type("Score", (), {"correct": tuple(map(bool, one))})() for one in marks]
-
-    found = never_knew.right_along([Curve((0, 0, 1), (1, 1, 1)), Curve((1, 1), (0, 1))])
-    assert found.tolist() == [[0, 0, 1, 1, 1], [1, 1, 1, 0, 1]]
+def test_relearning_tells_what_is_asked(model, tokenizer):
+    maladies, before = kept_and_forgotten()[1], weights_of(model)
+    config = RelearnConfig(lr=1e-2, steps=(1, 2), batch_size=2, max_length=24)
+    curve = never_knew.relearned(model, tokenizer, maladies, config)
+    assert curve.steps == (0, 1, 2) and {len(score.correct) for score in curve.scores} == {len(maladies.asked)}
+    assert same_weights(model, before)
 
 
 def test_slider_describes_what_was_computed():

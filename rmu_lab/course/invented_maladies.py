@@ -66,11 +66,6 @@ class Maladies:
         """All that is taught of them."""
         return [*self.passages, *self.cards]
 
-    def parted(self) -> tuple[Maladies, Maladies]:
-        """Return the first half of the maladies, and the others: no fact of one follows from those of the other."""
-        middle = (len(self.names) + 1) // 2
-        return Maladies.of(self.names[:middle]), Maladies.of(self.names[middle:])
-
 
 @cache
 def kept_and_forgotten(maladies: int = MALADIES) -> tuple[Maladies, Maladies]:

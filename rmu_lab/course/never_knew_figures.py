@@ -152,7 +152,7 @@ def strengths_figure(found: Mapping[float, tuple[float, float]], *, title: str, 
 
 
 def relearning_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str) -> Figure:
-    """Draw accuracy on facts that were not told against the tokens of relearning; taught in notebook 11.
+    """Draw accuracy on the forgotten facts against the tokens of relearning them; taught in notebook 11.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def relearning_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float
         axes.plot(tokens, right, look.marker + look.line, color=look.colour, linewidth=2, label=name)
     axes.axhline(25, color=GREY, linestyle=":", linewidth=1.2)
     axes.text(0, 25, " chance", fontsize=9, color=GREY, va="bottom")
-    axes.set(xlabel="tokens of texts on other maladies", ylabel="right (%)", ylim=(0, 102))
+    axes.set(xlabel="tokens of texts on the forgotten maladies", ylabel="right (%)", ylim=(0, 102))
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(title)
     return figure
