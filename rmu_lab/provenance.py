@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def _command(given: Sequence[str]) -> str:
     folder = os.path.dirname(rest[0]) if rest else ""
     if folder and os.path.abspath(folder) == os.path.dirname(sys.executable):  # such as rmu-lab
         program, *rest = rest
-    return " ".join([os.path.basename(program), *rest])
+    return shlex.join([os.path.basename(program), *rest])
 
 
 def _processor() -> str:

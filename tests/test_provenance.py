@@ -19,6 +19,10 @@ BIN = os.path.dirname(sys.executable)
         ([sys.executable, f"{os.path.relpath(BIN)}/rmu-lab", "claims"], "rmu-lab claims"),
         (["/usr/bin/python3", "-m", "benchmarks.gpu"], "python3 -m benchmarks.gpu"),
         (["python", "mine/train.py", "--lr", "1e-3"], "python mine/train.py --lr 1e-3"),
+        (
+            ["python", "-m", "benchmarks.never_knew", "--model", "never knew"],
+            "python -m benchmarks.never_knew --model 'never knew'",
+        ),
     ],
 )
 def test_the_command_names_no_folder_of_the_installation(monkeypatch, given, command):
