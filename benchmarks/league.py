@@ -4,7 +4,7 @@
     python -m benchmarks.league --out DIR --entry mcu_rmu --entry npo
     python -m benchmarks.league --out DIR --plugin mine.py --entry my_method
 
-`tuning.jsonl`: each entry's six trials with a seed of its own, scaled to both budgets of divergence, on 64 dev questions.
+`tuning.jsonl`: each entry's six trials with a seed of its own, scaled to each budget of divergence, on 64 dev questions.
 The rule, written down before any run: the trial that answers fewest of them, the mean over the budgets. `rates.jsonl`: the
 attacker's learning rate, searched on dev for each entry, budget and attack, under a bound of five points of general
 accuracy. `matches.jsonl`: with three fresh seeds, each choice at each budget on 100 test questions of each kind, its

@@ -30,6 +30,7 @@ from rmu_lab import UnlearnConfig, UnlearnResult, accuracy, load_corpus, load_mo
 from rmu_lab.course.invented_maladies import MALADIES, PLACES, Maladies, kept_and_forgotten, retain_texts
 from rmu_lab.course.never_knew import RELEARN, relearned
 from rmu_lab.metrics import fact_metrics, hidden_state_probe, output_features, passage_metrics
+from rmu_lab.metrics.probing import probed_layers
 from rmu_lab.provenance import provenance
 from rmu_lab.study.model_study import Study
 from rmu_lab.unlearning.config import MethodConfig
@@ -79,10 +80,12 @@ def measured(
     kept: Maladies,
     forgotten: Maladies,
     general: Sequence[Mapping[str, Any]],
+    place: str,
 ) -> dict[str, Any]:
-    """All metrics of a model as it is now."""
+    """All metrics of a model as it is now. The probe reads from the first taught layer on, in front of which no fact is."""
     start = time.perf_counter()
-    probe = hidden_state_probe(model, tokenizer, forgotten.asked, kept.asked, progress=False)
+    layers = [layer for layer in probed_layers(model) if layer >= min(PLACES[place])]
+    probe = hidden_state_probe(model, tokenizer, forgotten.asked, kept.asked, layers=layers, progress=False)
     features = output_features(model, tokenizer, [row["question"] for row in forgotten.asked], progress=False)
 
     def rounded(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
@@ -127,7 +130,7 @@ def run_place(model: Model, tokenizer: Tokenizer, place: str, out: Path, only: S
         """Measure the model as it is now with an edit, and how fast it relearns."""
         with nullcontext() if edit is None else edit.applied(model):
             panel.add(
-                lambda: measured(model, tokenizer, kept, forgotten, general) | {"provenance": provenance(seed)},
+                lambda: measured(model, tokenizer, kept, forgotten, general, place) | {"provenance": provenance(seed)},
                 place=place, model=name, seed=seed,
             )  # fmt: skip
             relearning.add(

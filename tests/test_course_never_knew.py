@@ -8,7 +8,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from rmu_lab.attacks import RelearnConfig
-from rmu_lab.course import never_knew, never_knew_figures
+from rmu_lab.course import never_knew, never_knew_figures, never_knew_panel
 from rmu_lab.course.invented_maladies import ASKED, MALADIES, kept_and_forgotten
 from rmu_lab.estimates import Number
 from rmu_lab.metrics import forget_quality, score_texts
@@ -117,13 +117,6 @@ def test_slider_describes_what_was_computed():
     assert words.value == "0.5: 2"
 
 
-def test_areas_and_their_sides():
-    never = {"more": list(range(20)), "same": list(range(20)), "less": list(range(20))}
-    found = never_knew.areas({"more": range(30, 50), "same": range(20), "less": range(-30, -10)}, never)
-    assert [one.value for one in found.values()] == [1.0, 0.5, 0.0]
-    assert [never_knew.side_of(one) for one in found.values()] == [0, 1, 2]
-
-
 def test_exercises_are_told_from_mistakes():
     def strength(greedy):
         return 1 - max((at + 1 for at, one in enumerate(greedy) if not one), default=0) / len(greedy)
@@ -151,13 +144,15 @@ def test_figures_draw_what_they_are_given():
         never_knew_figures.envelopes_diagram(),
         never_knew_figures.points_figure({"A": {"kept": 90.0, "forgotten": 30.0}}, title="x"),
         never_knew_figures.ratios_figure(ratios, title="x", gap=("never knew", "made to forget")),
-        never_knew_figures.strengths_figure({0.0: (1e-9, 90.0), 1.0: (0.4, 30.0)}, title="x"),
-        never_knew_figures.relearning_figure({"RMU": ([0, 10], [30, 80]), "never knew": ([0, 10], [30, 31])}, title="x"),
+        never_knew_figures.strengths_figure({0.0: (1e-9, 90.0), 1.0: (0.4, 30.0)}, reference=60.0, title="x"),
+        never_knew_figures.relearning_figure(never_knew_panel.panel_curves("above"), title="x"),
         never_knew_figures.areas_figure({"RMU": {"accuracy": number(0.5), "loss": number(0.2)}}, title="x"),
     ]
     lines = figures[3].axes[0].lines
     assert lines[0].get_ydata()[-1] == 100 and len(lines[0].get_xdata()) == 31
     assert any("largest gap" in text.get_text() for text in figures[3].axes[0].texts)
+    means = figures[5].axes[0].get_lines()  # thin ones, one for each direction, are not in the legend
+    assert len(means) > len(figures[5].axes[0].get_legend().get_texts())
     assert [text.get_text() for text in figures[6].axes[0].get_yticklabels()] == ["accuracy", "loss"]
     for figure in figures:
         plt.close(figure)

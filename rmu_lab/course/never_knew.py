@@ -16,10 +16,8 @@ from torch import Tensor
 
 from ..attacks.fine_tune import RelearnConfig
 from ..attacks.relearning_speed import RelearningCurve, relearning_curve
-from ..estimates import Number
 from ..evaluate import accuracy
 from ..metrics.scored_texts import score_texts
-from ..metrics.separation import crossed_auc
 from ..questions import cloze_prompt
 from ..randomness import python_random
 from .exercises import Test
@@ -197,28 +195,6 @@ def relearned(model: Model, tokenizer: Tokenizer, forgotten: Maladies, config: R
     This teaches a model that never knew them, too, and only beside its curve does another one say anything.
     """
     return relearning_curve(model, tokenizer, forgotten.texts, forgotten.asked, config, progress=False)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Metrics beside the model that never knew
-
-
-def areas(unlearned: Mapping[str, Sequence[float]], never_knew: Mapping[str, Sequence[float]]) -> dict[str, Number]:
-    """Return by metric the chance that it gives an unlearned model's fact more than one of the model that never knew.
-
-    Taught in notebook 11.
-
-    Parameters
-    ----------
-    unlearned, never_knew
-        of `fact_metrics` and `passage_metrics`.
-    """
-    return {name: crossed_auc(np.array([found]), np.array(never_knew[name])) for name, found in unlearned.items()}
-
-
-def side_of(area: Number) -> int:
-    """Return 0 where an area lies above one half with its interval, 2 where it lies below, and 1 between."""
-    return 0 if area.low > 0.5 else 2 if area.high < 0.5 else 1
 
 
 def accuracy_of(model: Model, tokenizer: Tokenizer, maladies: Maladies) -> float:

@@ -12,16 +12,18 @@ from scipy.stats import ks_2samp
 
 from .diagrams import FAINT, INK, LABEL, NOTE, arrow, canvas, word_box
 from .invented_maladies import LAYER, LAYERS, PLACES
+from .never_knew_panel import NEVER_KNEW
 from .plots import GREY, ROLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ..attacks.relearning_speed import RelearningCurve
     from ..estimates import Number
 
 LOOKS = {
     "taught": "forget",
-    "never knew": "frozen",
+    NEVER_KNEW: "frozen",
     "made to forget": "steered",
     "RMU": "steered",
     "Adaptive RMU": "direction",
@@ -126,47 +128,56 @@ def ratios_figure(ratios: Mapping[str, Sequence[float]], *, title: str, gap: tup
     return figure
 
 
-def strengths_figure(found: Mapping[float, tuple[float, float]], *, title: str, level: float = 0.05) -> Figure:
-    """Draw forget quality and accuracy against the strength of an edit; taught in notebook 11.
+def strengths_figure(
+    found: Mapping[float, tuple[float, float]], *, title: str, reference: float, level: float = 0.05
+) -> Figure:
+    """Draw forget quality, and how often the truth is preferred, against the strength of an edit; taught in notebook 11.
 
     Parameters
     ----------
     found
-        strength -> forget quality p, and accuracy in per cent.
+        strength -> forget quality p, and questions whose truth is preferred, in per cent.
     title
         the finding in a sentence.
+    reference
+        per cent of these questions in the model that never knew.
     level
         below which p tells the two models apart.
     """
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.6, 4.6), sharex=True)
     strengths = list(found)
     upper.plot(strengths, [p for p, _ in found.values()], ROLES["steered"].marker + "-", color=ROLES["steered"].colour)
-    upper.axhline(level, color=GREY, linestyle=":", linewidth=1.2)
-    upper.text(strengths[-1], level, f"{level:g}", fontsize=9, color=GREY, va="bottom", ha="right")
-    upper.set(yscale="log", ylabel="forget quality p")
-    lower.plot(strengths, [right for _, right in found.values()], ROLES["forget"].marker + "-", color=ROLES["forget"].colour)
-    lower.axhline(25, color=GREY, linestyle=":", linewidth=1.2)
-    lower.set(xlabel="strength s of the edit", ylabel="right (%)", ylim=(0, 102))
+    upper.axhspan(level, 1.5, color=FAINT, alpha=0.4, zorder=0)
+    upper.text(strengths[0], level, " passes", fontsize=9, color=INK, va="bottom", ha="left")
+    upper.set(yscale="log", ylabel="forget quality p", ylim=(None, 1.5))
+    lower.plot(strengths, [share for _, share in found.values()], ROLES["forget"].marker + "-", color=ROLES["forget"].colour)
+    lower.axhline(reference, color=GREY, linestyle=":", linewidth=1.2)
+    lower.text(strengths[0], reference, NEVER_KNEW, fontsize=9, color=GREY, va="bottom", ha="left")
+    lower.set(xlabel="strength s of the edit", ylabel="truth preferred (%)", ylim=(0, 105))
     upper.set_title(title)
     return figure
 
 
-def relearning_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str) -> Figure:
+def relearning_figure(curves: Mapping[str, Sequence[RelearningCurve]], *, title: str, chance: float = 25.0) -> Figure:
     """Draw accuracy on the forgotten facts against the tokens of relearning them; taught in notebook 11.
 
     Parameters
     ----------
     curves
-        model -> tokens, and accuracy in per cent.
+        model -> a curve for each direction; each is drawn thin, and their mean thick.
     title
         the finding in a sentence.
     """
     figure, axes = plt.subplots(figsize=(7.6, 3.7))
-    for name, (tokens, right) in curves.items():
+    for name, found in curves.items():
         look = ROLES[LOOKS.get(name, "frozen")]
-        axes.plot(tokens, right, look.marker + look.line, color=look.colour, linewidth=2, label=name)
-    axes.axhline(25, color=GREY, linestyle=":", linewidth=1.2)
-    axes.text(0, 25, " chance", fontsize=9, color=GREY, va="bottom")
+        right = 100 * np.array([[score.accuracy for score in curve.scores] for curve in found])
+        tokens = np.mean([curve.tokens for curve in found], axis=0)
+        if len(found) > 1:
+            axes.plot(tokens, right.T, look.line, color=look.colour, linewidth=1, alpha=0.45)
+        axes.plot(tokens, right.mean(axis=0), look.marker + look.line, color=look.colour, linewidth=2.4, label=name)
+    axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
+    axes.text(1.0, chance, "chance ", fontsize=9, color=GREY, va="top", ha="right", transform=axes.get_yaxis_transform())
     axes.set(xlabel="tokens of texts on the forgotten maladies", ylabel="right (%)", ylim=(0, 102))
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(title)

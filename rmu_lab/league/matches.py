@@ -47,7 +47,12 @@ def play_base(material: Material, settings: LeagueSettings, stores: Stores) -> d
 
 
 def play_entry(
-    entry: Entry, material: Material, settings: LeagueSettings | None = None, stores: Stores | None = None
+    entry: Entry,
+    material: Material,
+    settings: LeagueSettings | None = None,
+    stores: Stores | None = None,
+    *,
+    edit: UnlearnResult | None = None,
 ) -> list[dict[str, Any]]:
     """Tune an entry, scale its edits to each budget, attack them, and return a row for each budget and seed.
 
@@ -61,6 +66,8 @@ def play_entry(
     stores
         where rows are kept; in memory only by default. A line with an ``error`` is kept like any other: to try again, take
         it out of its file.
+    edit
+        of an entry of one trial: what that setting gave with one of the seeds, to spare its training.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def play_entry(
     Raises
     ------
     RmuLabError
-        if a setting does not fit the model, or a question or text does not.
+        if a setting does not fit the model, or a question or text does not, or `edit` is of other settings.
     """
     settings, stores = settings or LeagueSettings(), stores or Stores.in_folder()
     for config in entry.trials:
@@ -88,6 +95,8 @@ def play_entry(
         config = config_in(best)
         starts |= {one["budget"]: one["strength"] for one in best["at"]}
     match = _Match(entry, config, material, settings, stores, starts)
+    if edit is not None:
+        match.give(edit)
     with suppress(RmuLabError):  # which the rows will tell
         for budget in settings.budgets:  # before the test seeds, so that the edit with the dev seed is trained once
             for attack in material.attacks:
@@ -115,6 +124,13 @@ class _Match:
         self.starts = starts
         self.key = {"league": material.digest(settings), "entry": entry.name}
         self.trained: tuple[int, UnlearnResult] | None = None
+
+    def give(self, edit: UnlearnResult) -> None:
+        """Take an edit that was trained before, as if it had been trained here."""
+        seed = getattr(edit.config, "seed", self.settings.dev_seed)
+        if edit.config != with_seed(self.config, seed):
+            raise RmuLabError(f"The edit is of other settings than {self.entry.name}'s; give one of {self.config}.")
+        self.trained = seed, edit
 
     def edit(self, seed: int) -> UnlearnResult:
         """Return the edit with a seed; that of one seed is kept, for those of all blocks are as large as the model."""

@@ -85,7 +85,7 @@ def league_material(
     dev: int = 64,
     test: int = 100,
     held_out: int = 32,
-    attacks: Sequence[str] = ("unrelated", "other facts"),
+    attacks: Sequence[str] = ("other facts",),
 ) -> Material:
     """Return the league's material out of the course's: infectious disease is forgotten, and what is left is kept.
 

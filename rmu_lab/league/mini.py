@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RmuLabError
 from ..unlearning.config import MethodConfig
+from ..unlearning.result import UnlearnResult
 from .entry_table import Entry, entry_of
 from .matches import play_base, play_entry
 from .material import Material, league_material
@@ -40,6 +41,7 @@ def mini_league(
     material: Material | None = None,
     settings: LeagueSettings = MINI,
     stores: Stores | None = None,
+    edits: Mapping[str, UnlearnResult] | None = None,
 ) -> list[dict[str, Any]]:
     """Play a few methods at their defaults: three in some three minutes on two cores with SmolLM2.
 
@@ -56,6 +58,8 @@ def mini_league(
         by default one budget, one direction and eight steps of relearning.
     stores
         where rows are kept; in memory only by default.
+    edits
+        by an entry's name an edit that its settings gave with the seed of `settings`, to spare its training.
 
     Returns
     -------
@@ -74,5 +78,6 @@ def mini_league(
     material, stores = material or mini_material(model, tokenizer), stores or Stores.in_folder()
     rows = [play_base(material, settings, stores)]
     for entry in found:
-        rows += play_entry(Entry(entry.name, entry.config), material, settings, stores)
+        edit = (edits or {}).get(entry.name)
+        rows += play_entry(Entry(entry.name, entry.config), material, settings, stores, edit=edit)
     return rows

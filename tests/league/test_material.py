@@ -10,7 +10,7 @@ from rmu_lab.league import LeagueSettings, league_material
 def material(tokenizer):
     from tests.conftest import tiny_model
 
-    return league_material(tiny_model("llama"), tokenizer)
+    return league_material(tiny_model("llama"), tokenizer, attacks=("unrelated", "other facts"))
 
 
 def test_texts_that_measure_are_trained_on_by_nobody(material):
@@ -38,9 +38,11 @@ def test_a_league_is_known_by_its_data_and_settings(material, tokenizer):
     from tests.conftest import tiny_model
 
     digest = material.digest(LeagueSettings())
-    assert len(digest) == 12 and digest == league_material(tiny_model("llama", seed=1), tokenizer).digest(LeagueSettings())
-    assert digest != material.digest(LeagueSettings(budgets=(0.1,)))
-    assert digest != league_material(tiny_model("llama"), tokenizer, test=99).digest(LeagueSettings())
+    other, attacks = tiny_model("llama", seed=1), tuple(material.attacks)
+    assert len(digest) == 12 and digest == league_material(other, tokenizer, attacks=attacks).digest(LeagueSettings())
+    assert digest != material.digest(LeagueSettings(budgets=(0.3,)))
+    assert digest != league_material(other, tokenizer, test=99, attacks=attacks).digest(LeagueSettings())
+    assert digest != league_material(other, tokenizer).digest(LeagueSettings())
 
 
 @pytest.mark.parametrize("wrong", [{"attacks": ("tickling",)}, {"held_out": 81}, {"test": 0}])
