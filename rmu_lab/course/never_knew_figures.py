@@ -25,6 +25,8 @@ LOOKS = {
     "taught": "forget",
     NEVER_KNEW: "frozen",
     "made to forget": "steered",
+    "model A": "retain",
+    "model B": "frozen",
     "RMU": "steered",
     "Adaptive RMU": "direction",
     "LLMU": "retain",
@@ -120,7 +122,7 @@ def ratios_figure(ratios: Mapping[str, Sequence[float]], *, title: str, gap: tup
         at = ks_2samp(*(ratios[name] for name in gap)).statistic_location
         first, second = (100 * float(np.mean(np.asarray(ratios[name]) <= at)) for name in gap)
         axes.annotate("", (at, first), (at, second), arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 1.6})
-        axes.text(at, (first + second) / 2, " largest gap", fontsize=9, va="center", ha="left", color=INK)
+        axes.text(at, (first + second) / 2, "largest gap ", fontsize=9, va="center", ha="right", color=INK)
     axes.axvline(1.0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xscale="log", xlabel="truth ratio R (left of 1: the truth is preferred)", ylabel="questions with at most R (%)")
     axes.legend(fontsize=9)
@@ -174,7 +176,7 @@ def relearning_figure(curves: Mapping[str, Sequence[RelearningCurve]], *, title:
         right = 100 * np.array([[score.accuracy for score in curve.scores] for curve in found])
         tokens = np.mean([curve.tokens for curve in found], axis=0)
         if len(found) > 1:
-            axes.plot(tokens, right.T, look.line, color=look.colour, linewidth=1, alpha=0.45)
+            axes.plot(tokens, right.T, "-", color=look.colour, linewidth=1.2, alpha=0.7)
         axes.plot(tokens, right.mean(axis=0), look.marker + look.line, color=look.colour, linewidth=2.4, label=name)
     axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2)
     axes.text(1.0, chance, "chance ", fontsize=9, color=GREY, va="top", ha="right", transform=axes.get_yaxis_transform())
@@ -209,7 +211,7 @@ def areas_figure(areas: Mapping[str, Mapping[str, Number]], *, title: str) -> Fi
                 one.value, row + offset, look.marker, color=look.colour, markersize=6, label=method if not row else None
             )
     axes.set_yticks(range(len(metrics)), metrics)
-    axes.set(xlim=(0, 1), ylim=(len(metrics) - 0.4, -0.6))
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(metrics) - 0.4, -0.6))
     axes.set_xlabel("less than never knew   <   area under the ROC curve   >   more than never knew")
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(title)
