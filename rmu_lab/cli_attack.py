@@ -32,6 +32,9 @@ def attack(
     ] = None,
     rephrased: Annotated[str | None, typer.Option(help="Test questions in other words, with `original`.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Adversarial suffix, found on the base model.")] = None,
+    never_knew: Annotated[
+        Path | None, typer.Option(help="Edit of the base model under which it never knew the topic: a control.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Test questions asked, drawn with a fixed seed.")] = 100,
     budget: Annotated[float, typer.Option(min=0, help="Minutes after which no attack begins.")] = 20.0,
     short: Annotated[bool, typer.Option("--short", help="Only attacks that fit beside a large model.")] = False,
@@ -59,6 +62,7 @@ def attack(
                 check_file(file)
         load_plugins(plugin)
         result = load_edit(edit)
+        control = load_edit(never_knew) if never_knew is not None else None
         test, dev = (load_questions(questions, split=split).shuffle(seed=0) for split in ("test", "dev"))
         pairs = (test, load_questions(rephrased, split="test")) if rephrased is not None else None
         texts = {"forget": load_corpus(forget), "retain": load_corpus(retain)}
@@ -67,7 +71,7 @@ def attack(
         asked, stopped = test.select(range(min(limit, len(test)))), False
         kept_questions = load_questions(general, split="dev").shuffle(seed=0) if general is not None else ()
         known: dict[str, Any] = {"dev_questions": dev, "general": kept_questions, "rephrased": pairs, "suffix": suffix}
-        subject = Subject(loaded, tokenizer, result, asked, **known, **texts)
+        subject = Subject(loaded, tokenizer, result, asked, never_knew=control, **known, **texts)
         with TemporaryDirectory(prefix="rmu-lab-") as scratch:
             kept = json_out if json_out is not None else Path(scratch) / "card.json"
             try:

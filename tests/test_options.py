@@ -281,6 +281,12 @@ ATTACK = Command(
             lambda: [f"so-{row['id']}" for row in rows_of("asked") if row["split"] == "test"],
         ),
         "--suffix": case("--suffix", " old fish", told("suffix"), " old fish"),
+        "--never-knew": case(
+            "--never-knew",
+            "edit-1",
+            lambda run: run.read().digests.get("never knew"),
+            lambda: tensors_digest(edit_of("edit-1")),
+        ),
         "--limit": case("--limit", 5, lambda run: len(run.read().base.correct), 5),
         "--general": case("--general", "less.jsonl", told("general"), ["less-0", "less-3"]),
         "--budget": case("--budget", 2.5, told("seconds"), 150.0),

@@ -158,6 +158,8 @@ def _digests(subject: Subject) -> dict[str, str]:
     """SHA-256 of the base model, the edit, the questions, and the other questions and texts that were given."""
     found = {f"base {name}": value for name, value in model_digests(subject.model, subject.tokenizer).items()}
     found["edit"] = tensors_digest(sorted(subject.result.edit.items()))
+    if subject.never_knew is not None:
+        found["never knew"] = tensors_digest(sorted(subject.never_knew.edit.items()))
     asked = {"questions": subject.questions, "dev_questions": subject.dev_questions, "general": subject.general}
     if subject.rephrased is not None:
         asked |= dict(zip(("rephrased originals", "rephrased"), subject.rephrased, strict=True))

@@ -40,11 +40,12 @@ def relearn(
     *,
     search: bool = False,
 ) -> Recovery:
-    """Fine-tune the unlearned model on a few texts. Control: the base model, fine-tuned on the same batches.
+    """Fine-tune the unlearned model on a few texts. Controls: other models, fine-tuned on the same batches.
 
-    Łucki et al. 2024, arXiv 2409.18025. Next-token loss over all real tokens, AdamW without weight decay. Text of the topic
-    itself may teach what is asked, which the control shows only where the base model did not know it; unrelated text is the
-    cleaner attack.
+    These are the base model and, where the subject has one, the model that never knew. Łucki et al. 2024, arXiv 2409.18025.
+    Next-token loss over all real tokens, AdamW without weight decay. Text of the topic itself may teach what is asked, which
+    the base model shows only where it did not know it; unrelated text is the cleaner attack, and a model that never knew the
+    stricter control.
 
     The default settings are the best of six on 64 dev questions of infectious disease (SmolLM2, Adaptive RMU, ten
     unrelated texts, in one order): 62% from 34%; half the steps gave 50%, three times more or less of lr then 33% and 36%.
@@ -98,6 +99,13 @@ def relearn(
         written = subject.generate()
     with relearned(model, tokenizer, texts, subject.questions, config, **how) as control:  # type: ignore[arg-type]
         pass
+    controls = {"base model": (reference.base, control.scores[-1])}
+    if subject.never_knew is not None:
+        with (
+            subject.never_knew.applied(model),
+            relearned(model, tokenizer, texts, subject.questions, config, **how) as taught,  # type: ignore[arg-type]
+        ):
+            controls["never knew"] = taught.scores[0], taught.scores[-1]
     details = {
         **dataclasses.asdict(config),
         "steps": list(config.steps),
@@ -113,7 +121,7 @@ def relearn(
         attack="relearn",
         start=reference.unlearned,
         attacked=curve.scores[-1],
-        controls={"base model": (reference.base, control.scores[-1])},
+        controls=controls,
         details=details | ({"tried": [dataclasses.asdict(one) for one in tried]} if search else {}),
         generations=reference.generations(written),
         seconds=time.perf_counter() - start,

@@ -83,6 +83,9 @@ class Subject:
     layer
         the block after which a direction is ablated; by default the block that the edit steers. An edit of a method
         that steers none is not ablated unless this is given.
+    never_knew
+        an edit of `model` under which it is one that never learned the topic, such as a training without its texts: for
+        invented facts it can be made (notebook 11). Attacks that fine-tune have it as a control, because they may teach.
     n_generations
         how many of the questions, from the first, are also answered in words.
 
@@ -104,6 +107,7 @@ class Subject:
     rephrased: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]] | None = None
     suffix: str | None = None
     layer: int | None = None
+    never_knew: UnlearnResult | None = None
     n_generations: int = 3
 
     def __post_init__(self) -> None:

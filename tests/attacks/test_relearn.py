@@ -72,6 +72,19 @@ def test_the_control_is_the_same_fine_tune_of_the_base(subject, model, tokenizer
         assert found.start == accuracy(model, tokenizer, QUESTIONS, progress=False)
 
 
+def test_a_model_that_never_knew_is_a_control_and_recovers_nothing_beyond_itself(subject, model, tokenizer, result):
+    before = weights_of(model)
+    never = dataclasses.replace(result, edit={name: 1.5 * matrix for name, matrix in result.edit.items()})
+    found = relearn(dataclasses.replace(subject, never_knew=never), QUIET, RETAIN, CONFIG)
+    assert same_weights(model, before)
+    plain = relearn(subject, QUIET, RETAIN, CONFIG)
+    assert found.controls["base model"] == plain.controls["base model"] and found.attacked == plain.attacked
+    on_control = relearn(dataclasses.replace(subject, result=never), QUIET, RETAIN, CONFIG)
+    assert found.controls["never knew"] == (on_control.start, on_control.attacked)
+    itself = relearn(dataclasses.replace(subject, result=never, never_knew=never), QUIET, RETAIN, CONFIG)
+    assert itself.difference("never knew").change == 0 and itself.beyond_controls.change <= 0
+
+
 def test_the_attack_is_the_end_of_its_curve(subject, model, tokenizer, result):
     found = relearn(subject, QUIET, RETAIN, CONFIG)
     with result.applied(model):
