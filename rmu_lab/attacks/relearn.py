@@ -99,7 +99,7 @@ def relearn(
         written = subject.generate()
     with relearned(model, tokenizer, texts, subject.questions, config, **how) as control:  # type: ignore[arg-type]
         pass
-    controls = {"base model": (reference.base, control.scores[-1])}
+    controls: dict[str, tuple[Accuracy, ...]] = {"base model": (reference.base, control.scores[-1])}
     if subject.never_knew is not None:
         with (
             subject.never_knew.applied(model),
