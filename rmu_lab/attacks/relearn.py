@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ..corpora import texts_of
 from ..errors import RmuLabError
+from ..evaluate import Accuracy
 from ..files import digest
 from ..metrics.relearning import half_back
 from ..models import check_positions
