@@ -122,7 +122,7 @@ def ratios_figure(ratios: Mapping[str, Sequence[float]], *, title: str, gap: tup
         at = ks_2samp(*(ratios[name] for name in gap)).statistic_location
         first, second = (100 * float(np.mean(np.asarray(ratios[name]) <= at)) for name in gap)
         axes.annotate("", (at, first), (at, second), arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 1.6})
-        axes.text(at, (first + second) / 2, "largest gap ", fontsize=9, va="center", ha="right", color=INK)
+        axes.text(at, min(first, second) - 3, " largest gap", fontsize=9, va="top", ha="left", color=INK)
     axes.axvline(1.0, color=GREY, linestyle=":", linewidth=1.2)
     axes.set(xscale="log", xlabel="truth ratio R (left of 1: the truth is preferred)", ylabel="questions with at most R (%)")
     axes.legend(fontsize=9)
