@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..sweeps.sweep import grid
 from ..unlearning.baselines import LLMU, SCRUB, SSD
 from ..unlearning.config import MethodConfig, SteeringMethod, UnlearnConfig
+from ..unlearning.successors import ClosedFormRMU, RankOneRMU
 from . import measurements
 from .model_study import BETA, DEV_SEED, SEEDS, MeasuredPart, Part, Study, SweepPart
 
@@ -96,6 +97,19 @@ def _chosen(study: Study) -> list[MethodConfig]:
     return [study.steered(method, seed) for method in METHODS for seed in SEEDS]
 
 
+def _rank_one(study: Study) -> list[MethodConfig]:
+    """RMU, its edit cut to rank 1, and the exact solution of its loss in one matrix; nothing is chosen for these two."""
+    rmu = study.steered("rmu", DEV_SEED)
+    loss: dict[str, Any] = {name: getattr(rmu, name) for name in ("layer", "alpha", "coefficient", "max_length")}
+    training: dict[str, Any] = {name: getattr(rmu, name) for name in ("lr", "steps", "batch_size")}
+    settings: list[UnlearnConfig | RankOneRMU | ClosedFormRMU] = [
+        rmu,
+        RankOneRMU(steering="rmu", **loss, **training),
+        ClosedFormRMU(steering="rmu", **loss),
+    ]
+    return [dataclasses.replace(each, seed=seed) for each in settings for seed in SEEDS]
+
+
 def rival_settings(study: Study) -> dict[str, list[MethodConfig]]:
     """Return six settings of each method of Table 1; those of LLMU, SCRUB and SSD lie where SmolLM2's were found on dev."""
     where: dict[str, Any] = {"parameters": study.model.parameters, "seed": DEV_SEED}
@@ -159,6 +173,7 @@ PARTS: dict[str, Part] = {
         SweepPart("coefficients", _coefficients),
         SweepPart("own", _own),
         SweepPart("below", _below),
+        SweepPart("rank_one", _rank_one),
         MeasuredPart(
             "confidence",
             measurements.measure_confidence,

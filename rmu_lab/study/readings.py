@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CHEAP, DEAR = "2 ‖h‖", "10 ‖h‖"
 TITLES = {"rmu": "RMU", "adaptive_rmu": "Adaptive RMU"}
 RIVALS = {"llmu": "LLMU", "scrub": "SCRUB", "ssd": "SSD"}
+RANK_ONE = {"rmu": "RMU", "rank_one_rmu": "rank 1", "closed_form_rmu": "closed form"}
 FIRST, MIDDLE, LAST = "first third of the layers", "middle third of the layers", "last third of the layers"
 
 
@@ -201,6 +202,16 @@ def read_chosen(study: Study) -> Numbers:
                 points = lost(study, f"chosen_{style}", topic, [{"method": method}])
                 found[f"{title}, {topic} by {style}: points lost"] = crossed(points)
     return found
+
+
+def read_rank_one(study: Study) -> Numbers:
+    """Read what RMU, its edit at rank 1, and the exact solution of its loss in one matrix lose on both question sets."""
+    sets = {"bio": "infectious disease", study.model.general: "general"}
+    return {
+        f"{title}, {words}: points lost": crossed(lost(study, "rank_one", topic, [{"method": method}]))
+        for method, title in RANK_ONE.items()
+        for topic, words in sets.items()
+    }
 
 
 def read_advised(study: Study) -> Numbers:

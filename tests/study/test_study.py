@@ -15,6 +15,7 @@ from rmu_lab.study import CLAIMS, PARTS, STUDIED, NotMeasuredError, Study, compu
 from rmu_lab.study.claim_table import as_json
 from rmu_lab.study.model_study import DEV_SEED, SEEDS, MeasuredPart, SweepPart
 from rmu_lab.study.parts import ADVISED, BY_ADVICE, DIRECTIONS, EASY_AND_HARD, SETTINGS
+from rmu_lab.study.rank_one_table import rank_one_markdown
 from rmu_lab.study.running import run_claim, run_parts
 from rmu_lab.study.staleness import stale
 from rmu_lab.study.studied_models import MAIN, StudiedModel, studied
@@ -65,7 +66,8 @@ def test_every_part_is_asked_for_by_a_claim_and_every_claim_knows_its_parts():
     asked = {name for claim in CLAIMS.values() for name in claim.parts}
     assert asked <= set(PARTS)
     assert not set(BY_ADVICE) & set(PARTS)
-    assert set(PARTS) - asked == {"chosen_cloze", "chosen_letter", "copied"}  # what notebook 09 shows of each model
+    shown_in_09, shown_in_the_guide = {"chosen_cloze", "chosen_letter", "copied"}, {"rank_one"}
+    assert set(PARTS) - asked == shown_in_09 | shown_in_the_guide
     assert all(claim.parts or claim.line for claim in CLAIMS.values())
 
 
@@ -199,6 +201,26 @@ def test_the_chosen_setting_is_read_by_cloze_and_by_letter_on_easy_and_hard_ques
     assert found["Adaptive RMU, general_hard by letter: points lost"].value == 50
     for part in ("chosen_cloze", "chosen_letter"):
         assert PARTS[part].style == part.removeprefix("chosen_") and PARTS[part].sets == EASY_AND_HARD
+
+
+def test_rank_one_and_the_closed_form_are_held_against_rmu_at_the_same_loss():
+    study = Study(MAIN)
+    rmu, cut, solved = PARTS["rank_one"].configs(study)[:: len(SEEDS)]
+    for other in (cut, solved):
+        assert other.steering == rmu.method == "rmu"
+        assert all(getattr(other, name) == getattr(rmu, name) for name in ("layer", "alpha", "coefficient", "seed"))
+    assert cut.rank == 1 and (cut.lr, cut.steps) == (rmu.lr, rmu.steps) and solved.blocks == 1
+    marks = {"rmu": "0000", "rank_one_rmu": "0001", "closed_form_rmu": "0111"}
+    edited = [row({"bio": marks[config.method], "general": "1111"}, config) for config in PARTS["rank_one"].configs(study)]
+    found = readings.read_rank_one(study_of(rank_one=[row({"bio": "1111", "general": "1111"}), *edited]))
+    assert [number.value for number in found.values()] == [100, 0, 75, 0, 25, 0]
+
+
+def test_the_guide_shows_what_rank_one_and_the_closed_form_do_on_each_model():
+    table = rank_one_markdown()
+    assert table in (data_folder().parent / "docs" / "guide" / "methods.md").read_text(encoding="utf-8")
+    stored = [model for model in STUDIED if (Study(model).folder / PARTS["rank_one"].file).is_file()]
+    assert table.count("infectious disease") == len(stored) > 0
 
 
 def test_what_is_advised_is_read_without_a_search():
