@@ -332,6 +332,9 @@ def test_the_findings_on_the_papers_claims_have_the_stored_numbers():
     below, spread = numbers["last layer, a tenth of alpha: points lost on bio"], numbers["slope of log spread over noise"]
     assert numbers["last layer, a tenth of alpha: c / ‖h‖"].high < 1  # "a target shorter than the hidden states"
     table = {row.id: row.overall for row in computed_claims()}
+    largest = CLAIMS["f5"].numbers("qwen2.5-coder-1.5b")
+    qwen = {method: largest[f"{method}, {LAST}: points lost on bio"] for method in ("RMU", "Adaptive RMU")}
+    assert CLAIMS["f2-lower"].verdict("qwen2.5-coder-1.5b") == REPRODUCED  # "Qwen less confident"
     confidence = CLAIMS["prop1-confidence"]  # "SmolLM2 less confident, but Gemma more"
     assert confidence.verdict() == ARGUMENT_FAILS and confidence.numbers("gemma-3-270m")[MAX_LOGIT].low > 0
     verdicts = Counter(table.values())
@@ -339,10 +342,12 @@ def test_the_findings_on_the_papers_claims_have_the_stored_numbers():
         f"RMU lowers accuracy by {interval(rmu)}",
         f"and Adaptive RMU by {interval(adaptive).replace(' points', '')}",
         f"by {interval(below)}, with a target shorter than the hidden states",
-        f"Of {len(CLAIMS)} claims in Dang et al., {verdicts[REPRODUCED] + verdicts[ARGUMENT_FAILS]} hold on SmolLM2 and "
-        f"Gemma 3 270M, {verdicts[ARGUMENT_FAILS]} of them for another reason.** Of the others {verdicts[NOT_REPRODUCED]} "
-        f"are not reproduced, {verdicts[DIFFERS]} differ between these models, and {verdicts[UNDECIDED]} are "
-        "undecided",
+        f"where it lowers accuracy by {interval(qwen['Adaptive RMU'])} "
+        f"and RMU by {interval(qwen['RMU']).replace(' points', '')}",
+        f"Of {len(CLAIMS)} claims in Dang et al., {verdicts[REPRODUCED] + verdicts[ARGUMENT_FAILS]} hold on the models "
+        f"that we tried, {verdicts[ARGUMENT_FAILS]} of them for another reason.**",
+        f"Of the others {verdicts[NOT_REPRODUCED]} are not reproduced, {verdicts[DIFFERS]} differ between models, and "
+        f"{verdicts[UNDECIDED]} are undecided",
         "Doubling it divides the logits' spread under noise by "
         f"{2**-spread.value:.1f} [{2**-spread.high:.1f}, {2**-spread.low:.1f}]",
     ):
